@@ -1,0 +1,37 @@
+# Two commands set everything up: `make demo` and `make test`. Both build .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= demo
+
+.PHONY: demo test check format lint types clean
+
+demo: .venv/installed
+	$(BIN)/avcil demo --out $(OUT)
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest
+
+check: format lint types test
+
+format: .venv/installed-test
+	$(BIN)/ruff format --check .
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+
+# The repository root is the package, so mypy needs a folder in which it is called avcil.
+types: .venv/installed-test
+	mkdir -p .venv/types && ln -sfn ../.. .venv/types/avcil
+	cd .venv/types && MYPYPATH=. ../bin/mypy --config-file ../../pyproject.toml -p avcil
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info

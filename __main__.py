@@ -1,0 +1,5 @@
+"""`python -m avcil` is the command line."""
+
+from avcil.cli import main
+
+main()

@@ -1,0 +1,24 @@
+"""Owns the token cache: what it holds, how it is written and read. Knows files and arrays only.
+
+A cache is a folder: `cache.json` (what the tokens are), `manifest.csv` (which clips), `failures.csv`
+(which clips could not be encoded) and `shard-*.h5` (the tokens, each row with its checksum).
+"""
+
+from avcil.cache.reader import TokenCache, Tokens
+from avcil.cache.schema import SCHEMA_VERSION, SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec
+from avcil.cache.synthetic import SyntheticSpec, write_synthetic_cache
+from avcil.cache.writer import CacheWriter
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "SPLITS",
+    "CacheClip",
+    "CacheInfo",
+    "CacheWriter",
+    "EncoderInfo",
+    "SyntheticSpec",
+    "TokenCache",
+    "TokenSpec",
+    "Tokens",
+    "write_synthetic_cache",
+]

@@ -1,0 +1,204 @@
+"""Owns what a cache says about itself: token shapes, recipe, encoders, clips. Touches no file.
+
+Letters: T time, S space, D width. Everything here is checked when it is made, so that a value of one of
+these types can be trusted wherever it came from.
+"""
+
+import json
+import math
+import string
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from avcil.errors import CacheError
+
+FORMAT = "avcil-tokens"
+SCHEMA_VERSION = 1
+SPLITS = ("train", "val", "test")
+DTYPES: dict[str, np.dtype[Any]] = {  # little-endian on every machine
+    "float16": np.dtype("<f2"),
+    "float32": np.dtype("<f4"),
+}
+MAX_ID_BYTES = 1024
+MAX_TEXT_BYTES = 8192  # a label or a source; well below the csv module's limit for a field
+
+
+@dataclass(frozen=True)
+class TokenSpec:
+    """Shape and number type of one clip's tokens.
+
+    Raises:
+        CacheError: an empty or non-positive shape, or a dtype other than float16 and float32.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        if not self.shape or any(type(n) is not int or n < 1 for n in self.shape):
+            raise CacheError(f"token shape {self.shape!r}: expected positive whole numbers")
+        if self.dtype not in DTYPES:
+            raise CacheError(f"token dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The number type on disk."""
+        return DTYPES[self.dtype]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one clip's tokens."""
+        return math.prod(self.shape) * self.numpy_dtype.itemsize
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """Which frozen encoder made the tokens.
+
+    `fingerprint` is the hexadecimal sha256 of its configuration and weights and alone decides whether two
+    encoders are the same; `weights` says in words where they came from.
+
+    Raises:
+        CacheError: `fingerprint` is not 64 lower-case hexadecimal digits.
+    """
+
+    name: str
+    fingerprint: str
+    weights: str
+
+    def __post_init__(self) -> None:
+        if len(self.fingerprint) != 64 or set(self.fingerprint) - set(string.hexdigits.lower()):
+            raise CacheError(f"fingerprint {self.fingerprint!r} of encoder {self.name!r}: expected a sha256")
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What every token of a cache is: `visual` (T, S, D), `audio` (D,), recipe and encoders.
+
+    `recipe` is anything JSON can hold under string keys; tuples in it become lists.
+
+    Raises:
+        CacheError: a shape with the wrong number of axes, or a recipe that JSON cannot hold.
+    """
+
+    visual: TokenSpec
+    audio: TokenSpec
+    recipe: Mapping[str, Any]
+    visual_encoder: EncoderInfo
+    audio_encoder: EncoderInfo
+
+    def __post_init__(self) -> None:
+        for name, spec, axes in (("visual", self.visual, "(T, S, D)"), ("audio", self.audio, "(D,)")):
+            if len(spec.shape) != len(axes.split()):
+                raise CacheError(f"{name} token shape {spec.shape}: expected {axes}")
+        try:
+            recipe = json.loads(json.dumps(dict(self.recipe), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise CacheError(f"the recipe cannot be stored as JSON: {error}") from error
+        object.__setattr__(self, "recipe", recipe)
+
+    def to_json(self) -> str:
+        """The text of `cache.json`: the same text for the same content."""
+        content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "CacheInfo":
+        """Read the text of `cache.json`.
+
+        Raises:
+            CacheError: not JSON, not a token cache, a newer version, a missing, unknown or bad key.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise CacheError(f"not JSON: {error}") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise CacheError(f'not an avcil token cache: "format" is not {FORMAT!r}')
+        version = data.get("schema_version")
+        if type(version) is not int or version < 1:
+            raise CacheError(f'"schema_version" is {version!r}: expected a whole number from 1')
+        if version > SCHEMA_VERSION:
+            raise CacheError(
+                f"the cache has schema version {version}; this avcil reads up to {SCHEMA_VERSION}: upgrade it"
+            )
+        encoder_keys = {"name": str, "fingerprint": str, "weights": str}
+        top = {key: dict for key in ("visual", "audio", "recipe", "visual_encoder", "audio_encoder")}
+        _check_keys(data, {"format": str, "schema_version": int, **top}, "")
+        for key in ("visual", "audio"):
+            _check_keys(data[key], {"shape": list, "dtype": str}, f"{key}.")
+        for key in ("visual_encoder", "audio_encoder"):
+            _check_keys(data[key], encoder_keys, f"{key}.")
+        return cls(
+            visual=TokenSpec(tuple(data["visual"]["shape"]), data["visual"]["dtype"]),
+            audio=TokenSpec(tuple(data["audio"]["shape"]), data["audio"]["dtype"]),
+            recipe=data["recipe"],
+            visual_encoder=EncoderInfo(**data["visual_encoder"]),
+            audio_encoder=EncoderInfo(**data["audio_encoder"]),
+        )
+
+
+@dataclass(frozen=True)
+class CacheClip:
+    """One line of the manifest.
+
+    `source` says which stretch of which file the clip is (path and window); empty when unknown.
+
+    Raises:
+        CacheError: an empty id or label, an unknown split, text that UTF-8 or a fixed-length field cannot
+            hold (a lone surrogate, a NUL), or text longer than the limits of this module.
+    """
+
+    id: str
+    label: str
+    split: str
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        limits = {"id": MAX_ID_BYTES, "label": MAX_TEXT_BYTES, "source": MAX_TEXT_BYTES}
+        for name, limit in limits.items():
+            value = getattr(self, name)
+            try:
+                size = len(value.encode("utf-8"))
+            except UnicodeEncodeError as error:
+                raise CacheError(f"clip {name} {value!r} is not valid Unicode: {error.reason}") from error
+            if "\0" in value or size > limit or (size == 0 and name != "source"):
+                raise CacheError(f"clip {name} {value[:80]!r}: expected 1 to {limit} bytes without NUL")
+        if self.split not in SPLITS:
+            raise CacheError(f"clip {self.id!r}: split {self.split!r} is not one of {', '.join(SPLITS)}")
+
+
+def differences(have: CacheInfo, want: CacheInfo) -> list[str]:
+    """What keeps tokens of `have` and `want` from being mixed, one line a field; empty if nothing does.
+
+    The words about the weights are not compared: the fingerprints decide.
+    """
+    old, new = _flat(json.loads(have.to_json())), _flat(json.loads(want.to_json()))
+    return [
+        f"{key}: the cache has {old.get(key)!r}, asked for {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in ("visual_encoder.weights", "audio_encoder.weights")
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:  # any JSON value
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    return {
+        path: leaf
+        for key, inner in value.items()
+        for path, leaf in _flat(inner, f"{prefix}.{key}" if prefix else key).items()
+    }
+
+
+def _check_keys(data: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
+    for key, kind in kinds.items():
+        if key not in data:
+            raise CacheError(f'"{where}{key}" is missing')
+        if not isinstance(data[key], kind):
+            raise CacheError(f'"{where}{key}" is {data[key]!r}: expected {kind.__name__}')
+    if unknown := sorted(data.keys() - kinds.keys()):
+        raise CacheError(f'unknown key "{where}{unknown[0]}"')

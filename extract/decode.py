@@ -1,0 +1,113 @@
+"""Owns the decode contract: a file and a request in, frames and sound or a `DecodeError` out.
+
+The backends are `decode_pyav` (with `media` and `sound`) and `decode_decord`, the only modules that know PyAV
+and decord; nothing here or there knows recipes, encoders or caches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avcil.errors import DecodeError
+from avcil.extract.frame_rules import UNIFORM, FrameRule
+
+Backend = Literal["auto", "pyav", "decord"]
+Kind = Literal[
+    "missing",  # no such file
+    "unreadable",  # not a media file, empty, or not to be opened
+    "unsupported",  # a track whose codec no decoder here knows
+    "no-video",  # no moving picture: no picture track, or only a cover image
+    "no-audio",  # no sound track, or less sound than one analysis window
+    "no-frames",  # a picture track that holds no frame
+    "corrupt",  # too much of a track is damaged or cut off, see `media`
+    "empty-window",  # start_s, end_s hold no frame or no sound
+    "timeout",  # not done within the deadline (workers)
+    "crashed",  # the decoding process died (workers)
+    "out-of-memory",  # one clip does not fit into memory
+    "not-finite",  # an encoder overflows on this clip (engine)
+    "internal",  # an exception nobody foresaw: worth a report
+]
+KINDS: tuple[str, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class DecodeRequest:
+    """What is wanted of a file: `n_frames` by `frame_rule`, within start_s <= time < end_s where given."""
+
+    n_frames: int = 16
+    frame_rule: FrameRule = UNIFORM
+    start_s: float | None = None
+    end_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_frames < 2:
+            raise ValueError(f"DecodeRequest: n_frames is {self.n_frames}; it must be at least 2")
+
+    @property
+    def is_window(self) -> bool:
+        """Whether only a part of the file is wanted."""
+        return self.start_s is not None or self.end_s is not None
+
+    def covers(self, time_s: float) -> bool:
+        """Say whether a moment lies within the window."""
+        after_start = self.start_s is None or time_s >= self.start_s
+        return after_start and (self.end_s is None or time_s < self.end_s)
+
+
+@dataclass(frozen=True)
+class DecodedClip:
+    """One clip's picture and sound, as recorded.
+
+    frames: uint8 [N, H, W, 3] RGB, turned upright as the display matrix says; frame_times_s: float64 [N],
+    counted from the file's start; audio: float32 [channels, samples], native channels and rate, full scale 1.
+    """
+
+    frames: NDArray[np.uint8]
+    frame_times_s: NDArray[np.float64]
+    audio: NDArray[np.float32]
+    sample_rate_hz: int
+
+
+def failure(kind: Kind, detail: str) -> DecodeError:
+    """Make the error value of one of the known kinds."""
+    return DecodeError(kind, detail)
+
+
+def decode(path: Path, request: DecodeRequest, backend: Backend = "auto") -> DecodedClip:
+    """Decode the wanted frames and the sound of one file on one thread; `auto` is PyAV.
+
+    Raises `DecodeError` with a kind of `KINDS`, and nothing else that a file could cause.
+    """
+    try:
+        _require_file(path)
+        if backend == "decord":
+            from avcil.extract.decode_decord import decode_with_decord
+
+            return decode_with_decord(path, request)
+        from avcil.extract.decode_pyav import decode_with_pyav
+
+        return decode_with_pyav(path, request)
+    except DecodeError:
+        raise
+    except MemoryError as error:
+        raise failure("out-of-memory", "the frames or the sound do not fit into memory") from error
+    except Exception as error:  # whatever a media library throws at an odd file becomes that clip's failure
+        raise failure("internal", f"{type(error).__name__}: {error}") from error
+
+
+def _require_file(path: Path) -> None:
+    try:
+        size_bytes = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise failure("missing", "no such file") from error
+    except (OSError, ValueError) as error:
+        raise failure("unreadable", str(error)) from error
+    if not path.is_file():
+        raise failure("unreadable", "not a regular file")
+    if size_bytes == 0:
+        raise failure("unreadable", "the file is empty (0 bytes)")

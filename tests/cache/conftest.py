@@ -1,0 +1,45 @@
+"""Small caches and their tokens for the tests of this folder."""
+
+import resource
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from avcil.cache import CacheClip, CacheInfo, EncoderInfo, TokenSpec
+
+
+@pytest.fixture
+def info() -> CacheInfo:
+    return CacheInfo(
+        visual=TokenSpec((2, 3, 5), "float16"),
+        audio=TokenSpec((5,), "float32"),
+        recipe={"name": "test", "audio": {"rate_hz": 16000}},
+        visual_encoder=EncoderInfo("eye", "a" * 64, "random, seed 0"),
+        audio_encoder=EncoderInfo("ear", "b" * 64, "ear.pth"),
+    )
+
+
+@pytest.fixture
+def clips() -> list[CacheClip]:
+    return [CacheClip(f"clip{i}", "ab"[i % 2], ("train", "val", "test")[i % 3]) for i in range(6)]
+
+
+@pytest.fixture
+def tokens() -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """tokens(n): visual [n, 2, 3, 5] float32 that float16 holds exactly, and audio [n, 5]."""
+
+    def make(n: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(n)
+        visual = rng.integers(-1000, 1000, (n, 2, 3, 5)).astype(np.float32)
+        return visual, rng.standard_normal((n, 5)).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], None]]:
+    """small_disk(n): from now on no file may grow beyond n bytes, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,0 +1,84 @@
+"""What a cache says about itself: text and back, and everything that is refused."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from avcil.cache import CacheClip, CacheInfo, EncoderInfo, TokenSpec
+from avcil.cache.schema import differences
+from avcil.errors import CacheError
+
+
+def test_info_survives_its_text(info: CacheInfo) -> None:
+    assert CacheInfo.from_json(info.to_json()) == info
+
+
+def test_recipe_is_normalised_like_its_text(info: CacheInfo) -> None:
+    with_tuple = replace(info, recipe={"mean": (0.5, 0.25)})
+    assert CacheInfo.from_json(with_tuple.to_json()) == with_tuple
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "not an avcil token cache"),
+        ({"schema_version": 99}, "version 99.*upgrade"),
+        ({"schema_version": "1"}, "schema_version"),
+        ({"visual": {"shape": [2, 3], "dtype": "float16"}}, r"expected \(T, S, D\)"),
+        ({"audio": {"shape": [0], "dtype": "float32"}}, "positive"),
+        ({"audio": {"shape": [True], "dtype": "float32"}}, "positive"),
+        ({"audio": {"shape": [5], "dtype": "float64"}}, "float64.*float16, float32"),
+        ({"audio": {"shape": [5]}}, "audio.dtype.*missing"),
+        ({"recipe": 3}, "recipe.*expected dict"),
+        ({"audio_encoder": {"name": "x", "fingerprint": "XY", "weights": ""}}, "sha256"),
+        ({"surprise": 1}, "unknown key.*surprise"),
+    ],
+)
+def test_bad_text_is_refused_by_key(info: CacheInfo, change: dict[str, Any], message: str) -> None:
+    text = json.dumps(json.loads(info.to_json()) | change)
+    with pytest.raises(CacheError, match=message):
+        CacheInfo.from_json(text)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "null"])
+def test_what_is_not_json_or_no_object_is_refused(text: str) -> None:
+    with pytest.raises(CacheError, match="not"):
+        CacheInfo.from_json(text)
+
+
+@pytest.mark.parametrize("recipe", [{"x": float("nan")}, {"x": object()}])
+def test_recipe_must_fit_json(info: CacheInfo, recipe: dict[str, Any]) -> None:
+    with pytest.raises(CacheError, match="JSON"):
+        replace(info, recipe=recipe)
+
+
+def test_differences_name_fields_and_ignore_words_about_weights(info: CacheInfo) -> None:
+    other = replace(
+        info,
+        visual=TokenSpec((2, 3, 6), "float16"),
+        recipe={"name": "test", "audio": {"rate_hz": 11430}},
+        visual_encoder=EncoderInfo("eye", "a" * 64, "other words"),
+    )
+    assert differences(info, info) == []
+    assert differences(info, other) == [
+        "recipe.audio.rate_hz: the cache has 16000, asked for 11430",
+        "visual.shape: the cache has [2, 3, 5], asked for [2, 3, 6]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("clip_id", "label", "split"),
+    [
+        ("", "a", "train"),
+        ("x", "", "train"),
+        ("x", "a", "Train"),
+        ("a\0b", "a", "val"),
+        ("\ud800", "a", "val"),
+        ("é" * 513, "a", "train"),
+    ],
+)
+def test_clips_that_cannot_be_stored_are_refused(clip_id: str, label: str, split: str) -> None:
+    with pytest.raises(CacheError, match="clip"):
+        CacheClip(clip_id, label, split)

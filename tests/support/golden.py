@@ -1,0 +1,155 @@
+"""Draws the inputs of the reference numbers and compares with them.
+
+All draws come from numpy's PCG64 in float64 and are cast once to float32.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avcil.train.config import Modality
+from avcil.train.model import AudioVisualNetwork, NetworkShape
+
+WIDTH = 768
+FRAMES = 8
+PARAMETERS = {
+    "Wa": "audio_projection.weight",
+    "ba": "audio_projection.bias",
+    "Wv": "visual_projection.weight",
+    "bv": "visual_projection.bias",
+    "Wpa": "audio_attention.weight",
+    "bpa": "audio_attention.bias",
+    "Wpv": "visual_attention.weight",
+    "bpv": "visual_attention.bias",
+    "Wc": "classifier.weight",
+    "bc": "classifier.bias",
+}
+SINGLE = {"audio": ("Wa", "ba"), "visual": ("Wv", "bv")}
+
+
+def load_golden(name: str) -> dict[str, Any]:
+    folder = Path(os.environ.get("AVCIL_GOLDEN") or Path(__file__).parents[1] / "golden")
+    plain = folder / f"{name}.json"
+    text = (
+        plain.read_bytes() if plain.is_file() else gzip.decompress((folder / f"{name}.json.gz").read_bytes())
+    )
+    table: dict[str, Any] = json.loads(text)
+    return table
+
+
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def uniform(generator: np.random.Generator, *shape: int) -> NDArray[np.float32]:
+    return ((2 * generator.random(shape) - 1) / np.sqrt(WIDTH)).astype(np.float32)
+
+
+def normal(
+    generator: np.random.Generator, *shape: int, scale: float = 1.0, shift: float = 0.0
+) -> NDArray[np.float32]:
+    return (scale * generator.standard_normal(shape) + shift).astype(np.float32)
+
+
+def unit_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    wide = x.astype(np.float64)
+    return (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
+
+
+def tensor(x: NDArray[Any], dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(x)).to(dtype)
+
+
+def network_arrays(seed: int, modality: Modality, classes: int) -> dict[str, NDArray[np.float32]]:
+    generator, arrays = rng(seed), {}
+    body = SINGLE.get(modality) or tuple(name for name in PARAMETERS if name not in ("Wc", "bc"))
+    for name in body:
+        arrays[name] = uniform(generator, WIDTH, WIDTH) if name[0] == "W" else uniform(generator, WIDTH)
+    arrays["Wc"], arrays["bc"] = uniform(generator, classes, WIDTH), uniform(generator, classes)
+    return arrays
+
+
+def network_from(
+    arrays: dict[str, NDArray[np.float32]], modality: Modality, dtype: torch.dtype
+) -> AudioVisualNetwork:
+    network = AudioVisualNetwork(NetworkShape(modality, WIDTH, WIDTH, len(arrays["bc"]))).to(dtype)
+    network.load_state_dict({PARAMETERS[name]: tensor(array, dtype) for name, array in arrays.items()})
+    return network
+
+
+def draw_network(seed: int, modality: Modality, classes: int, dtype: torch.dtype) -> AudioVisualNetwork:
+    return network_from(network_arrays(seed, modality, classes), modality, dtype)
+
+
+def draw_teacher(
+    student_seed: int,
+    teacher_seed: int,
+    mix: float | None,
+    student_classes: int,
+    classes: int,
+    dtype: torch.dtype,
+) -> AudioVisualNetwork:
+    arrays = network_arrays(teacher_seed, "audio-visual", classes)
+    if mix is not None:
+        student = network_arrays(student_seed, "audio-visual", student_classes)
+        for name in arrays:
+            if name not in ("Wc", "bc"):
+                mixed = student[name].astype(np.float64) + mix * arrays[name].astype(np.float64)
+                arrays[name] = mixed.astype(np.float32)
+    return network_from(arrays, "audio-visual", dtype)
+
+
+def new_rows(seed: int, classes: int) -> torch.nn.Linear:
+    generator, rows = rng(seed), torch.nn.Linear(WIDTH, classes)
+    with torch.no_grad():
+        rows.weight.copy_(tensor(uniform(generator, classes, WIDTH), torch.float32))
+        rows.bias.copy_(tensor(uniform(generator, classes), torch.float32))
+    return rows
+
+
+def draw_clips(
+    seed: int, count: int, space: int, dtype: torch.dtype, audio_scale: float = 1.0, visual_scale: float = 2.0
+) -> tuple[Tensor, Tensor]:
+    generator = rng(seed)
+    audio = normal(generator, count, WIDTH, scale=audio_scale)
+    visual = normal(generator, count, FRAMES * space, WIDTH, scale=visual_scale)
+    return tensor(audio, dtype), tensor(visual, dtype).reshape(count, FRAMES, space, WIDTH)
+
+
+def summary(x: Tensor) -> dict[str, Any]:
+    flat = x.detach().double().flatten().numpy()
+    probes = [int(np.floor(k * (len(flat) - 1) / 7)) for k in range(8)]
+    return {
+        "shape": list(x.shape),
+        "first8": flat[:8].tolist(),
+        "probe8": flat[probes].tolist(),
+        "l2": float(np.linalg.norm(flat)),
+        "sum": float(flat.sum()),
+        "cosfp": float((flat * np.cos(np.arange(len(flat)))).sum()),
+    }
+
+
+def assert_close(actual: Any, expected: Any, tolerance: float, where: str) -> None:
+    """|actual - expected| <= tolerance * (1 + |expected|), through lists and summaries."""
+    if isinstance(expected, dict):
+        measured = summary(actual) if isinstance(actual, Tensor) else actual
+        for key, value in expected.items():
+            assert_close(measured[key], value, tolerance, f"{where}.{key}")
+        return
+    one, other = np.asarray(_plain(actual), np.float64), np.asarray(expected, np.float64)
+    assert one.shape == other.shape, f"{where}: shape {one.shape}, expected {other.shape}"
+    excess = np.abs(one - other) / (1 + np.abs(other))
+    assert excess.max(initial=0.0) <= tolerance, f"{where}: off by {excess.max():.3g}, allowed {tolerance:g}"
+
+
+def _plain(x: Any) -> Any:
+    return x.detach().double().numpy() if isinstance(x, Tensor) else x

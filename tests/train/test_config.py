@@ -1,0 +1,84 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from avcil.errors import ConfigError
+from avcil.train.config import (
+    AvcilConfig,
+    ProtocolConfig,
+    RunConfig,
+    TrainingConfig,
+    differing_keys,
+    load_config,
+    preset_names,
+    to_toml,
+)
+
+
+def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
+    config = RunConfig(
+        modality="audio",
+        protocol=ProtocolConfig(step_sizes=(2, 3), classes=('a "quoted"', "tab\t", "né\n\u202e🎻"), memory=5),
+        training=TrainingConfig(learning_rate=3e-4, device="cpu"),
+        avcil=AvcilConfig(lambda_class=0.07, class_term=False),
+    )
+    (tmp_path / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    assert load_config(str(tmp_path / "config.toml")) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[training]\nepoch = 3", ["epoch", "did you mean 'training.epochs'"]),
+        ("methodd = 'avcil'", ["methodd", "did you mean 'method'"]),
+        ("[training]\nepochs = '3'", ["training.epochs", "int"]),
+        ("[training]\nepochs = true", ["training.epochs", "int"]),
+        ("[training]\nepochs = 0", ["training.epochs = 0", "at least 1"]),
+        ("modality = 'smell'", ["modality", "audio-visual, audio, visual"]),
+        ("protocol = 3", ["protocol", "table"]),
+        ("[protocol]\nsteps = 2\nclasses_per_step = 3", ["steps and classes_per_step", "exclude"]),
+        ("[protocol]\nclasses = ['a', 'a']", ["'a'", "more than once"]),
+        ("[avcil]\nlambda_attention = 2", ["avcil.lambda_attention", "between 0 and 1"]),
+        ("not toml at all", ["not valid TOML"]),
+    ],
+)
+def test_a_bad_file_is_refused_by_name(text: str, words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "protocol.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path))
+    assert all(word in str(caught.value) for word in [*words, str(path)])
+
+
+def test_a_missing_preset_lists_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="ave-ci, ks-ci, vs100-ci"):
+        load_config("ave-c")
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "memory", "lambda_instance"),
+    [
+        ("ave-ci", (7,) * 4, 340, 0.5),
+        ("ks-ci", (6,) * 5, 500, 0.1),
+        ("vs100-ci", (10,) * 10, 1500, 0.1),
+    ],
+)
+def test_presets_are_the_published_protocols(
+    name: str, sizes: tuple[int, ...], memory: int, lambda_instance: float
+) -> None:
+    config = load_config(name)
+    assert (config.name, config.protocol.step_sizes, config.protocol.memory) == (name, sizes, memory)
+    assert config.avcil.lambda_instance == lambda_instance
+    assert (config.training.epochs, config.training.batch, config.training.exemplar_batch) == (200, 256, 128)
+    assert name in preset_names()
+
+
+def test_differences_are_named() -> None:
+    config = RunConfig()
+    other = replace(config, method="finetune", training=replace(config.training, seed=7))
+    assert differing_keys(config, config) == []
+    assert differing_keys(config, other) == [
+        "method ('avcil' against 'finetune')",
+        "training.seed (42 against 7)",
+    ]

@@ -1,0 +1,171 @@
+"""Runs on a tiny synthetic cache: what is trained, kept, resumed and refused."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
+from avcil.cache.resident import ResidentTokens
+from avcil.errors import ConfigError, RunError
+from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
+from avcil.train.draws import Draws
+from avcil.train.evaluate import evaluate_run
+from avcil.train.loop import epoch_batches
+from avcil.train.model import NetworkShape
+from avcil.train.run import TrainProgress, plan_run, train_run
+from avcil.train.run_folder import RunFolder
+from avcil.train.step_data import StepClips
+
+SPEC = SyntheticSpec(classes=6, train=10, val=3, test=4, time=4, space=4, width=64, separation=4.0)
+CONFIG = RunConfig(
+    protocol=ProtocolConfig(steps=3, memory=24),
+    training=TrainingConfig(epochs=12, batch=8, exemplar_batch=6, device="cpu"),
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> TokenCache:
+    path = tmp_path_factory.mktemp("synthetic") / "cache"
+    write_synthetic_cache(path, SPEC)
+    return TokenCache(path)
+
+
+def train(cache: TokenCache, out: Path, config: RunConfig = CONFIG) -> RunFolder:
+    return train_run(plan_run(cache, config), out)
+
+
+def weights(run: RunFolder) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(run.path.glob("step-*/model.safetensors"))]
+
+
+def test_avcil_learns_and_keeps(cache: TokenCache, tmp_path: Path) -> None:
+    config = replace(CONFIG, training=replace(CONFIG.training, epochs=40))
+    result = evaluate_run(train(cache, tmp_path / "run", config))
+    fallen = evaluate_run(train(cache, tmp_path / "finetune", replace(config, method="finetune")))
+    assert result.accuracy[0] >= 0.75
+    assert result.last_accuracy > fallen.last_accuracy + 0.15
+    assert fallen.average_forgetting is not None and fallen.average_forgetting > 0.5
+
+
+@pytest.mark.parametrize("modality", ["audio-visual", "audio", "visual"])
+def test_upper_bound_beats_chance_in_every_modality(modality: str, cache: TokenCache, tmp_path: Path) -> None:
+    config = replace(CONFIG, method="upper-bound", modality=modality)
+    config = replace(config, training=replace(config.training, epochs=40))
+    result = evaluate_run(train(cache, tmp_path / "run", config))
+    assert result.last_accuracy > 2 / 6
+    assert (result.method, result.modality) == ("upper-bound", modality)
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(cache: TokenCache, tmp_path: Path) -> None:
+    whole = train(cache, tmp_path / "whole")
+
+    def stop(progress: TrainProgress) -> None:
+        if (progress.step, progress.epoch) == (1, 5):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(plan_run(cache, CONFIG), tmp_path / "broken", on_progress=stop)
+    assert RunFolder.open(tmp_path / "broken").steps_done == 1
+    resumed = train(cache, tmp_path / "broken")
+    assert weights(resumed) == weights(whole) and len(weights(whole)) == 3
+    assert evaluate_run(resumed) == evaluate_run(whole)
+
+
+def test_seeds_matter_and_nothing_else_does(cache: TokenCache, tmp_path: Path) -> None:
+    one, again = train(cache, tmp_path / "one"), train(cache, tmp_path / "again")
+    other = train(cache, tmp_path / "other", replace(CONFIG, training=replace(CONFIG.training, seed=43)))
+    assert weights(one) == weights(again) != weights(other)
+
+
+def test_a_run_is_not_mixed_with_another(cache: TokenCache, tmp_path: Path) -> None:
+    run = train(cache, tmp_path / "run")
+    before = weights(run)
+    with pytest.raises(RunError, match=r"training\.epochs \(13 against 12\)"):
+        train(cache, tmp_path / "run", replace(CONFIG, training=replace(CONFIG.training, epochs=13)))
+    write_synthetic_cache(tmp_path / "cache", replace(SPEC, seed=1))
+    with pytest.raises(RunError, match="tokens or labels of the cache"):
+        train(TokenCache(tmp_path / "cache"), tmp_path / "run")
+    assert weights(run) == before
+
+
+def test_a_foreign_folder_is_left_alone(cache: TokenCache, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(RunError, match="not a run"):
+        train(cache, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (replace(CONFIG, method="avcill"), "avcill"),
+        (replace(CONFIG, modality="audio"), "no modality 'audio'"),
+        (replace(CONFIG, protocol=ProtocolConfig(steps=7)), "7 steps"),
+        (replace(CONFIG, protocol=ProtocolConfig(steps=3, memory=3)), "larger --memory"),
+        (replace(CONFIG, training=replace(CONFIG.training, device="tpu9")), "device 'tpu9'"),
+    ],
+)
+def test_a_bad_configuration_writes_nothing(
+    config: RunConfig, words: str, cache: TokenCache, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        train(cache, tmp_path / "run", config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluation_needs_a_finished_run(cache: TokenCache, tmp_path: Path) -> None:
+    run = train(cache, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "step-02")
+    with pytest.raises(RunError, match="2 of 3 steps"):
+        evaluate_run(run)
+
+
+def test_evaluation_notices_other_weights(cache: TokenCache, tmp_path: Path) -> None:
+    run = train(cache, tmp_path / "run")
+    network = run.network(2, torch.device("cpu"))
+    torch.nn.init.zeros_(network.classifier.weight)
+    record = run.record(2)
+    shutil.rmtree(tmp_path / "run" / "step-02")
+    run.save_step(network, record)
+    with pytest.raises(RunError, match="predictions of step 2 differ"):
+        evaluate_run(run)
+
+
+def test_records_name_the_exemplars(cache: TokenCache, tmp_path: Path) -> None:
+    run = train(cache, tmp_path / "run")
+    assert [sum(map(len, run.record(step).exemplars.values())) for step in range(3)] == [0, 20, 24]
+    known = {clip.id for clip in cache.present("train")}
+    assert all(set(ids) <= known for ids in run.record(2).exemplars.values())
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["cache_fingerprint"] == cache.fingerprint and "torch" in facts["versions"]
+
+
+def test_exemplar_batches_come_round_again() -> None:
+    none = ResidentTokens(None, None)
+    current, exemplars = StepClips(none, torch.arange(11)), StepClips(none, torch.arange(100, 107))
+    config = TrainingConfig(batch=2, exemplar_batch=3)
+    batches = list(epoch_batches(Draws(0), 1, 0, current, exemplars, config))
+    chunks = [tuple(batch.exemplars.tolist()) for batch in batches]
+    assert len(batches) == 5 and all(len(batch.labels) == 5 for batch in batches)
+    assert chunks[0] == chunks[2] == chunks[4] != chunks[1] == chunks[3]
+    assert len({int(row) for batch in batches for row in batch.current}) == 10
+
+
+def test_audio_and_visual_tokens_may_differ_in_width() -> None:
+    network = Draws(0).network(0, NetworkShape("audio-visual", 6, 10, 3))
+    output = network(torch.randn(2, 6), torch.randn(2, 4, 5, 10))
+    assert output.logits.shape == (2, 3)
+    assert output.attended is not None and output.attended.pooled.shape == (2, 10)
+
+
+def test_drawing_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    Draws(0).network(0, NetworkShape("audio", 4, 4, 2))
+    Draws(0).new_rows(1, 4, 2)
+    assert torch.rand(1) == expected

@@ -1,0 +1,242 @@
+"""Owns what a run is asked to do, as frozen dataclasses and TOML; knows neither tokens nor torch.
+
+A configuration is complete: the `config.toml` of a run folder, given back to `avcil train --protocol`,
+asks for the same run again. Unknown keys are errors that name the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+import types
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from avcil.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Modality = Literal["audio-visual", "audio", "visual"]
+Fidelity = Literal["released", "corrected"]
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class ProtocolConfig:
+    """Which classes come when, and how many exemplars may be kept.
+
+    Exactly one of `steps`, `classes_per_step` and `step_sizes` decides the cut. `classes = ()` means
+    every class of the cache. `memory` is the total number of exemplars (AV-CIL, section 4.1: 340 / 500 /
+    1500); None means twelve per class, AVE-CI's ratio.
+    """
+
+    steps: int | None = None
+    classes_per_step: int | None = None
+    step_sizes: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
+    order: Literal["listed", "alphabetical", "shuffled"] = "listed"
+    order_seed: int = 0
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        asked = [name for name in ("steps", "classes_per_step", "step_sizes") if getattr(self, name)]
+        _require(len(asked) <= 1, f"protocol: {' and '.join(asked)} exclude each other; give one of them")
+        for name in ("steps", "classes_per_step", "memory"):
+            value = getattr(self, name)
+            _require(
+                value is None or value >= (0 if name == "memory" else 1),
+                f"protocol.{name} = {value}; it must be positive",
+            )
+        _require(
+            all(size >= 1 for size in self.step_sizes),
+            f"protocol.step_sizes = {list(self.step_sizes)}; every step needs at least one class",
+        )
+        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        _require(not twice, f"protocol.classes names {twice} more than once; list each class once")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How one step is fitted. Defaults are the published ones (AV-CIL, section 4.1)."""
+
+    epochs: int = 200
+    batch: int = 256
+    exemplar_batch: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    select: Literal["best_val", "last"] = "best_val"
+    seed: int = 42
+    precision: Literal["fp32", "fp64"] = "fp32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "exemplar_batch"):
+            _require(
+                getattr(self, name) >= 1, f"training.{name} = {getattr(self, name)}; it must be at least 1"
+            )
+        _require(
+            self.learning_rate > 0, f"training.learning_rate = {self.learning_rate}; it must be positive"
+        )
+        _require(
+            self.weight_decay >= 0, f"training.weight_decay = {self.weight_decay}; it must not be negative"
+        )
+
+
+@dataclass(frozen=True)
+class AvcilConfig:
+    """Weights and switches of AV-CIL's objective (AV-CIL, sections 3.3 to 3.5).
+
+    `lambda_class = None` takes the value that belongs to the fidelity: 1 for `released`, whose class-aware
+    term is divided by the batch size, 0.07 for `corrected`, where it is divided by the positives (Eq. 7).
+    """
+
+    lambda_instance: float = 0.5
+    lambda_class: float | None = None
+    lambda_attention: float = 0.5
+    contrastive_temperature: float = 0.05
+    distillation_temperature: float = 2.0
+    instance_term: bool = True
+    class_term: bool = True
+    attention_term: bool = True
+    joint_cross_entropy_at_step_1: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("contrastive_temperature", "distillation_temperature"):
+            _require(getattr(self, name) > 0, f"avcil.{name} = {getattr(self, name)}; it must be positive")
+        _require(
+            0 <= self.lambda_attention <= 1,
+            f"avcil.lambda_attention = {self.lambda_attention}; it shares the weight between the spatial "
+            "and the temporal map and must lie between 0 and 1",
+        )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's numbers, apart from the cache."""
+
+    name: str = "custom"
+    method: str = "avcil"
+    modality: Modality = "audio-visual"
+    fidelity: Fidelity = "released"
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    avcil: AvcilConfig = field(default_factory=AvcilConfig)
+
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def preset_names() -> list[str]:
+    """Names that `--protocol` takes beside a path."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def load_config(name_or_path: str) -> RunConfig:
+    """Read a preset by name or a TOML file by path.
+
+    Raises:
+        ConfigError: no such preset or file, not TOML, an unknown key, a value of the wrong type or range.
+    """
+    path = PRESETS / f"{name_or_path}.toml"
+    if not path.is_file():
+        path = Path(name_or_path)
+    if not path.is_file():
+        raise ConfigError(
+            f"protocol {name_or_path!r} is neither a preset ({', '.join(preset_names())}) nor a TOML file"
+        )
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return config_from_table(RunConfig, table, str(path))
+
+
+def config_from_table(kind: type[Config], table: dict[str, Any], where: str, prefix: str = "") -> Config:
+    """Fill dataclass `kind` from nested tables, checking names and types; `where` is for messages."""
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)
+            raise ConfigError(f"{where}: unknown key {prefix + key!r}; did you mean {prefix + near[0]!r}?")
+        values[key] = _checked(hints[key], value, where, prefix + key)
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _checked(hint: Any, value: Any, where: str, key: str) -> Any:
+    if is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: {key} = {value!r}; expected a table [{key}]")
+        return config_from_table(hint, value, where, prefix=f"{key}.")
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        hint = next(argument for argument in arguments if argument is not type(None))
+        return None if value is None else _checked(hint, value, where, key)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(f"{where}: {key} = {value!r}; choose one of {', '.join(map(str, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: {key} = {value!r}; expected a list")
+        return tuple(_checked(arguments[0], item, where, key) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{where}: {key} = {value!r}; expected {hint.__name__}")
+    return value
+
+
+def to_toml(config: RunConfig) -> str:
+    """Write a configuration that `load_config` reads back equal; keys that are None are left out."""
+    lines: list[str] = []
+    tables: list[tuple[str, dict[str, Any]]] = []
+    for key, value in asdict(config).items():
+        if isinstance(value, dict):
+            tables.append((key, value))
+        else:
+            lines.append(f"{key} = {_toml_value(value)}")
+    for key, table in tables:
+        lines += ["", f"[{key}]"]
+        lines += [f"{name} = {_toml_value(value)}" for name, value in table.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def differing_keys(one: RunConfig, other: RunConfig) -> list[str]:
+    """Dotted names of the keys in which two configurations differ."""
+
+    def differ(a: Any, b: Any, prefix: str) -> list[str]:
+        names: list[str] = []
+        for entry in fields(a):
+            left, right = getattr(a, entry.name), getattr(b, entry.name)
+            if is_dataclass(left):
+                names += differ(left, right, f"{prefix}{entry.name}.")
+            elif left != right:
+                names.append(f"{prefix}{entry.name} ({left!r} against {right!r})")
+        return names
+
+    return differ(one, other, "")
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    if isinstance(value, str):
+        # JSON escapes are TOML escapes, but for DEL and surrogate pairs, which stay as they are.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    return repr(value)
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)

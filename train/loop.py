@@ -1,0 +1,125 @@
+"""Owns the fitting of one step: batches, updates, validation, choice of the epoch; knows no files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from avcil.train.config import TrainingConfig
+from avcil.train.draws import Draws
+from avcil.train.methods import Batch, Objective
+from avcil.train.model import AudioVisualNetwork
+from avcil.train.predict import predict_logits
+from avcil.train.step_data import StepClips
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of a step.
+
+    Attributes:
+        loss: mean over the epoch's updates of the objective before the update.
+        terms: the same for every weighted term.
+        val_accuracy: share of validation hits after the epoch, None when nothing is validated.
+    """
+
+    loss: float
+    terms: dict[str, float]
+    val_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class FittedStep:
+    """The outcome of a step; the network carries the weights of `best_epoch`."""
+
+    epochs: list[EpochRecord]
+    best_epoch: int
+
+
+def fit_step(
+    network: AudioVisualNetwork,
+    objective: Objective,
+    current: StepClips,
+    exemplars: StepClips,
+    validation: StepClips | None,
+    config: TrainingConfig,
+    orders: Callable[[int], Iterator[Batch]],
+    on_epoch: Callable[[int, EpochRecord], None],
+) -> FittedStep:
+    """Fit `network` in place with a new Adam and leave it at the selected epoch.
+
+    Adam's weight decay is the coupled L2 of the published program. The first epoch with the highest
+    validation accuracy is selected, or the last one when `validation` is None.
+    """
+    dtype = network.classifier.weight.dtype
+    optimiser = torch.optim.Adam(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    records: list[EpochRecord] = []
+    best_epoch, best_accuracy = config.epochs - 1, -1.0
+    best_weights: dict[str, Tensor] = {}
+    for epoch in range(config.epochs):
+        sums: dict[str, Tensor] = {}
+        updates = 0
+        for batch in orders(epoch):
+            audio, visual = _gather(current, exemplars, batch, dtype)
+            terms = objective(network(audio, visual), batch)
+            loss = torch.stack(list(terms.values())).sum()
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value.detach()
+            updates += 1
+        means = {name: float(value) / updates for name, value in sums.items()}
+        val_accuracy = None if validation is None else _accuracy(network, validation, dtype)
+        records.append(EpochRecord(sum(means.values()), means, val_accuracy))
+        on_epoch(epoch, records[-1])
+        if val_accuracy is not None and val_accuracy > best_accuracy:
+            best_epoch, best_accuracy = epoch, val_accuracy
+            best_weights = {name: value.clone() for name, value in network.state_dict().items()}
+    if best_weights:
+        network.load_state_dict(best_weights)
+    return FittedStep(records, best_epoch)
+
+
+def epoch_batches(
+    draws: Draws, step: int, epoch: int, current: StepClips, exemplars: StepClips, config: TrainingConfig
+) -> Iterator[Batch]:
+    """The batches of one epoch.
+
+    The current clips drive the epoch; a last incomplete batch is dropped. Every batch takes the next chunk
+    of exemplars along, and the chunks come round again in the same order while the epoch lasts.
+    """
+    size = min(config.batch, len(current))
+    order = draws.order(step, epoch, len(current), "current").to(current.labels.device)
+    chunks: list[Tensor] = [order.new_empty(0)]
+    if len(exemplars):
+        exemplar_size = min(config.exemplar_batch, len(exemplars))
+        exemplar_order = draws.order(step, epoch, len(exemplars), "exemplars").to(order.device)
+        whole = len(exemplars) // exemplar_size * exemplar_size
+        chunks = list(torch.split(exemplar_order[:whole], exemplar_size))
+    for k in range(len(current) // size):
+        rows, exemplar_rows = order[k * size : (k + 1) * size], chunks[k % len(chunks)]
+        yield Batch(rows, exemplar_rows, torch.cat([current.labels[rows], exemplars.labels[exemplar_rows]]))
+
+
+def _gather(
+    current: StepClips, exemplars: StepClips, batch: Batch, dtype: torch.dtype
+) -> tuple[Tensor | None, Tensor | None]:
+    new = current.tokens.gather(batch.current, dtype)
+    if not len(batch.exemplars):
+        return new.audio, new.visual
+    old = exemplars.tokens.gather(batch.exemplars, dtype)
+    return (
+        None if new.audio is None or old.audio is None else torch.cat([new.audio, old.audio]),
+        None if new.visual is None or old.visual is None else torch.cat([new.visual, old.visual]),
+    )
+
+
+def _accuracy(network: AudioVisualNetwork, clips: StepClips, dtype: torch.dtype) -> float:
+    hits = predict_logits(network, clips.tokens, dtype).argmax(dim=1) == clips.labels
+    return int(hits.sum()) / len(clips)

@@ -1,0 +1,217 @@
+"""Owns the protocol's course: step after step, what is trained, tested and kept; knows no video."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from avcil.cache import TokenCache
+from avcil.errors import ConfigError
+from avcil.train.config import Modality, RunConfig
+from avcil.train.draws import Draws
+from avcil.train.loop import EpochRecord, epoch_batches, fit_step
+from avcil.train.memory import random_exemplars
+from avcil.train.methods import Method, StepContext, find_method
+from avcil.train.model import AudioVisualNetwork, NetworkShape
+from avcil.train.predict import predict_logits
+from avcil.train.protocol import (
+    ClassClips,
+    ClipSet,
+    Protocol,
+    build_protocol,
+    clip_set,
+    exemplar_set,
+    group_clips,
+)
+from avcil.train.run_folder import RunFacts, RunFolder, StepRecord
+from avcil.train.step_data import StepClips, load_clips
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """Where a run is: step and epoch count from 0, `record` is that of the epoch just finished."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    record: EpochRecord
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that was checked against its cache and can start."""
+
+    cache: TokenCache
+    config: RunConfig
+    method: Method
+    protocol: Protocol
+    clips: ClassClips
+    device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of network and arithmetic."""
+        return torch.float64 if self.config.training.precision == "fp64" else torch.float32
+
+    @property
+    def modality(self) -> Modality:
+        """Which tokens the network looks at."""
+        return self.config.modality
+
+
+def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
+    """Check a configuration against a cache before anything is written.
+
+    Raises:
+        ConfigError: unknown method or modality, a protocol the cache cannot serve, no such device.
+    """
+    method = find_method(config.method, config.modality)
+    present = cache.present()
+    labels = list(dict.fromkeys(clip.label for clip in cache.clips))
+    protocol = build_protocol(config.protocol, labels)
+    clips = group_clips(
+        protocol,
+        ((clip.id, clip.label, clip.split) for clip in present),
+        needs_val=config.training.select == "best_val",
+    )
+    if method.replays and protocol.steps > 1 and protocol.memory < protocol.seen(protocol.steps - 2):
+        raise ConfigError(
+            f"memory {protocol.memory} is less than one exemplar for each of the "
+            f"{protocol.seen(protocol.steps - 2)} old classes of the last step; give a larger --memory"
+        )
+    return Plan(cache, config, method, protocol, clips, _device(config.training.device))
+
+
+def train_run(
+    plan: Plan,
+    out: Path,
+    *,
+    draws: Draws | None = None,
+    on_progress: Callable[[TrainProgress], None] = lambda progress: None,
+    on_step: Callable[[StepRecord], None] = lambda record: None,
+) -> RunFolder:
+    """Train all steps that are not finished yet and return the run.
+
+    Every random choice derives from the seed, the step and the epoch, so a run that was killed goes on with
+    the step it was in and ends with the numbers of an uninterrupted one.
+
+    Args:
+        plan: from `plan_run`.
+        out: run folder; created, or continued when it holds the same run.
+        draws: random choices to use instead of those of the configured seed.
+        on_progress: called after every epoch.
+        on_step: called when a step is finished and saved.
+
+    Raises:
+        RunError: `out` holds something else.
+        CacheError: tokens cannot be read.
+    """
+    protocol, config = plan.protocol, plan.config
+    draws = draws or Draws(config.training.seed)
+    facts = RunFacts(
+        cache=str(plan.cache.path.resolve()),
+        cache_fingerprint=plan.cache.fingerprint,
+        classes=protocol.classes,
+        step_sizes=protocol.step_sizes,
+        memory=protocol.memory,
+    )
+    run = RunFolder.create_or_resume(out, config, facts)
+    memories: list[dict[int, tuple[str, ...]]] = [{}] * protocol.steps
+    if plan.method.replays:
+        memories = random_exemplars(protocol, plan.clips.train, config.training.seed)
+    network = run.network(run.steps_done - 1, plan.device) if run.steps_done else None
+    for step in range(run.steps_done, protocol.steps):
+        network = _train_step(plan, run, step, network, memories[step], draws, on_progress)
+        on_step(run.record(step))
+    return run
+
+
+def _train_step(
+    plan: Plan,
+    run: RunFolder,
+    step: int,
+    before: AudioVisualNetwork | None,
+    memory: dict[int, tuple[str, ...]],
+    draws: Draws,
+    on_progress: Callable[[TrainProgress], None],
+) -> AudioVisualNetwork:
+    started = time.monotonic()
+    protocol, training = plan.protocol, plan.config.training
+    seen = range(protocol.seen(step))
+    columns = seen if plan.method.sees_everything else protocol.tasks[step]
+    current = _load(plan, clip_set(plan.clips.train, columns))
+    exemplars = _load(plan, exemplar_set(memory))
+    validation = _load(plan, clip_set(plan.clips.val, seen)) if training.select == "best_val" else None
+
+    network = _network_of_step(plan, step, before, draws)
+    context = StepContext(
+        step=step,
+        tasks=protocol.tasks[: step + 1],
+        current=current,
+        exemplars=exemplars,
+        teacher=before,
+        dtype=plan.dtype,
+        config=plan.config,
+    )
+    fitted = fit_step(
+        network,
+        plan.method.prepare(context),
+        current,
+        exemplars,
+        validation,
+        training,
+        orders=lambda epoch: epoch_batches(draws, step, epoch, current, exemplars, training),
+        on_epoch=lambda epoch, record: on_progress(
+            TrainProgress(step, protocol.steps, epoch, training.epochs, record)
+        ),
+    )
+    test = _load(plan, clip_set(plan.clips.test, seen))
+    predicted = predict_logits(network, test.tokens, plan.dtype).argmax(dim=1)
+    run.save_step(
+        network,
+        StepRecord(
+            step=step,
+            train_clips=len(current),
+            exemplars={protocol.classes[column]: list(ids) for column, ids in sorted(memory.items())},
+            best_epoch=fitted.best_epoch,
+            epochs=fitted.epochs,
+            predicted=predicted.tolist(),
+            true=test.labels.tolist(),
+            seconds=time.monotonic() - started,
+        ),
+    )
+    return network
+
+
+def _network_of_step(
+    plan: Plan, step: int, before: AudioVisualNetwork | None, draws: Draws
+) -> AudioVisualNetwork:
+    """A fresh network, or a copy of the one before with this step's columns added."""
+    info, protocol = plan.cache.info, plan.protocol
+    if before is None or plan.method.starts_fresh:
+        shape = NetworkShape(plan.modality, info.audio.shape[-1], info.visual.shape[-1], protocol.seen(step))
+        return draws.network(step, shape).to(plan.device, plan.dtype)
+    network = AudioVisualNetwork(before.shape).to(plan.device, plan.dtype)
+    network.load_state_dict(before.state_dict())
+    network.grow(draws.new_rows(step, before.classifier.in_features, protocol.step_sizes[step]))
+    return network
+
+
+def _load(plan: Plan, clips: ClipSet) -> StepClips:
+    return load_clips(plan.cache, clips, plan.modality, plan.device)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} cannot be used ({str(error).splitlines()[0]})") from error
+    return device

@@ -1,0 +1,191 @@
+"""Owns the files of a run: what is in the folder, how it is written whole or not at all.
+
+    RUN/config.toml          the complete configuration; `avcil train --protocol RUN/config.toml` repeats it
+    RUN/run.json             cache path and fingerprint, protocol, versions
+    RUN/step-00/             one folder per finished step: model.safetensors and record.json
+
+A step folder appears under its final name only when everything in it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+import avcil
+from avcil.errors import ConfigError, RunError
+from avcil.train.config import RunConfig, differing_keys, load_config, to_toml
+from avcil.train.loop import EpochRecord
+from avcil.train.model import AudioVisualNetwork, NetworkShape
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run was made from, beside its configuration."""
+
+    cache: str
+    cache_fingerprint: str
+    classes: tuple[str, ...]
+    step_sizes: tuple[int, ...]
+    memory: int
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What training recorded of one step.
+
+    Attributes:
+        step: t, from 0.
+        train_clips: number of current clips.
+        exemplars: clip ids of the memory by class label.
+        best_epoch: the selected epoch, from 0.
+        epochs: losses and validation accuracy of every epoch.
+        predicted: predicted column of every test clip of all classes seen, in set order.
+        true: its true column.
+        seconds: wall time of the step.
+    """
+
+    step: int
+    train_clips: int
+    exemplars: dict[str, list[str]]
+    best_epoch: int
+    epochs: list[EpochRecord]
+    predicted: list[int]
+    true: list[int]
+    seconds: float
+
+
+class RunFolder:
+    """A run on disk. Use `create_or_resume` to write and `open` to read."""
+
+    def __init__(self, path: Path, config: RunConfig, facts: RunFacts) -> None:
+        self.path = path
+        self.config = config
+        self.facts = facts
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            RunError: no run there, or its files cannot be read.
+        """
+        if not (path / "run.json").is_file():
+            raise RunError(f"{path} is not a run folder (no run.json in it); give the --out of avcil train")
+        try:
+            table = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            facts = RunFacts(
+                cache=table["cache"],
+                cache_fingerprint=table["cache_fingerprint"],
+                classes=tuple(table["classes"]),
+                step_sizes=tuple(table["step_sizes"]),
+                memory=table["memory"],
+            )
+            return cls(path, load_config(str(path / "config.toml")), facts)
+        except (ValueError, KeyError, TypeError, ConfigError) as error:
+            raise RunError(f"{path}: the run's files cannot be read ({error}); train it again") from error
+
+    @classmethod
+    def create_or_resume(cls, path: Path, config: RunConfig, facts: RunFacts) -> RunFolder:
+        """Begin a run, or go on with the same one.
+
+        Raises:
+            RunError: the folder holds something else, or a run that differs in configuration or cache.
+        """
+        if not (path / "run.json").exists():
+            if path.is_file() or (path.is_dir() and any(path.iterdir())):
+                raise RunError(f"{path} exists and is not a run; choose another --out")
+            _write_folder(path, lambda folder: _write_run_files(folder, config, facts))
+            return cls(path, config, facts)
+        run = cls.open(path)
+        differing = differing_keys(config, run.config)
+        if facts.cache_fingerprint != run.facts.cache_fingerprint:
+            differing.append(f"the tokens or labels of the cache ({facts.cache}, then {run.facts.cache})")
+        if differing:
+            raise RunError(
+                f"{path} holds another run; it differs in {', '.join(differing)}. Choose another --out, or "
+                "give the same options to go on with it"
+            )
+        return run
+
+    @property
+    def steps_done(self) -> int:
+        """Number of finished steps."""
+        return next(t for t in range(len(self.facts.step_sizes) + 1) if not self._step(t).is_dir())
+
+    def save_step(self, network: AudioVisualNetwork, record: StepRecord) -> None:
+        """Write a finished step, whole or not at all."""
+
+        def write(folder: Path) -> None:
+            weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+            safetensors.torch.save_file(weights, folder / "model.safetensors")
+            table = {"network": asdict(network.shape), **asdict(record)}
+            (folder / "record.json").write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
+
+        _write_folder(self._step(record.step), write)
+
+    def record(self, step: int) -> StepRecord:
+        """What training recorded of step `step`.
+
+        Raises:
+            RunError: the step is not finished or its record is damaged.
+        """
+        table = self._record_table(step)
+        table.pop("network")
+        epochs = [EpochRecord(**epoch) for epoch in table.pop("epochs")]
+        return StepRecord(epochs=epochs, **table)
+
+    def network(self, step: int, device: torch.device) -> AudioVisualNetwork:
+        """The selected network of step `step`, in the precision it was trained in."""
+        network = AudioVisualNetwork(NetworkShape(**self._record_table(step)["network"]))
+        path = self._step(step) / "model.safetensors"
+        try:
+            weights = safetensors.torch.load_file(path)
+            network.to(weights["classifier.weight"].dtype).load_state_dict(weights)
+        except (OSError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+            raise RunError(
+                f"{path} cannot be read ({error}); delete the step's folder and train on"
+            ) from error
+        return network.to(device)
+
+    def _step(self, step: int) -> Path:
+        return self.path / f"step-{step:02d}"
+
+    def _record_table(self, step: int) -> dict[str, Any]:
+        path = self._step(step) / "record.json"
+        try:
+            table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read ({error}); train the run again") from error
+        return table
+
+
+def _write_run_files(folder: Path, config: RunConfig, facts: RunFacts) -> None:
+    versions = {"avcil": avcil.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    table = {**asdict(facts), "versions": versions}
+    (folder / "run.json").write_text(json.dumps(table, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _write_folder(path: Path, write: Callable[[Path], None]) -> None:
+    """Fill a folder beside `path` and rename it, so that `path` is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        write(partial)
+        if path.is_dir():
+            path.rmdir()  # only ever an empty folder that the user made
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
