@@ -129,8 +129,8 @@ def extract(
     encoder = build_token_encoder(options)
     manifest = [CacheClip(clip.id, clip.label, clip.split, _source(clip)) for clip in clips]
     _require_space(out, manifest, encoder.info)
-    is_new = not out.exists() or not any(out.iterdir())
     had_folder = out.exists()
+    is_new = not had_folder or (out.is_dir() and not any(out.iterdir()))
     job = _Job(encoder, options, on_progress or (lambda progress: None))
     try:
         with CacheWriter.open(out, encoder.info, manifest) as writer:

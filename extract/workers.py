@@ -113,6 +113,9 @@ class _Supervisor(Generic[Result]):
         self._thread.join()
 
     def _run(self) -> None:
+        # Ctrl-C reaches the whole process group. Workers inherit this thread's mask, from their first moment on:
+        # only the consumer's thread is interrupted, and ends them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             while not self._stopping.is_set() and (self._next is not None or self._busy()):
                 self._staff()
@@ -221,7 +224,6 @@ def _end(worker: _Worker[Result]) -> None:
 
 def _serve(pipe: Connection, work: Work[Result]) -> None:
     """Run in the worker: say when ready, then answer clips with values until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
     if torch := sys.modules.get("torch"):  # there if the work needs it
         torch.set_num_threads(1)
     try:

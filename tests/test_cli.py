@@ -1,0 +1,180 @@
+"""The command line as people use it: the whole road on small real videos, and one clear line for errors."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avcil import cli
+from avcil.extract.demo_videos import DemoSpec, render_demo
+
+ENCODERS = ["--visual-encoder", "demo", "--audio-encoder", "demo"]
+SPEC = DemoSpec(train=3, val=1, test=1, min_s=0.5, max_s=0.7, fps=10)
+
+
+class Outcome:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def avcil(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    def run(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["avcil", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = left.value.code
+        return Outcome(code if isinstance(code, int) else 0 if code is None else 1, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return render_demo(tmp_path_factory.mktemp("videos"), SPEC)
+
+
+@pytest.fixture(scope="module")
+def cache(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cache") / "cache"
+    command = [sys.executable, "-m", "avcil", "extract", videos, "--out", path, *ENCODERS]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "60 clips encoded" in done.stdout and "0 failed" in done.stdout
+    return path
+
+
+def test_the_whole_road(cache: Path, avcil: Callable[..., Outcome], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained = avcil("train", cache, "--out", run, "--steps", 4, "--memory", 12, "--epochs", 2)
+    assert trained.code == 0 and "step 4: 9 clips, 9 exemplars" in trained.out, trained.err
+    shown = avcil("eval", run)
+    assert shown.code == 0 and "AV-CIL, audio-visual, released" in shown.out
+    assert "average forgetting" in shown.out and "mean of F_t" in shown.out
+    result: dict[str, Any] = json.loads(avcil("eval", run, "--json").out)
+    assert len(result["accuracy"]) == 4 and [len(row) for row in result["matrix"]] == [1, 2, 3, 4]
+    assert result["mean_accuracy"] == pytest.approx(sum(result["accuracy"]) / 4)
+    assert set(result["per_class"]) == set(result["classes"])
+
+
+def test_extraction_again_finds_nothing_to_do(
+    videos: Path, cache: Path, avcil: Callable[..., Outcome]
+) -> None:
+    again = avcil("extract", videos, "--out", cache, *ENCODERS)
+    assert again.code == 0 and "60 there before" in again.out
+
+
+def test_training_again_finds_nothing_to_do(
+    cache: Path, avcil: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    command = ["train", cache, "--out", tmp_path / "run", "--method", "finetune", "--steps", 2, "--epochs", 1]
+    assert avcil(*command).code == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    again = avcil(*command)
+    assert again.code == 0 and "step 1:" not in again.out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+def test_a_config_file_repeats_a_run(cache: Path, avcil: Callable[..., Outcome], tmp_path: Path) -> None:
+    first = ["--steps", 2, "--epochs", 2, "--seed", 7, "--order-seed", 3, "--modality", "audio-visual"]
+    assert avcil("train", cache, "--out", tmp_path / "a", *first).code == 0
+    config = tmp_path / "a" / "config.toml"
+    assert avcil("train", cache, "--out", tmp_path / "b", "--protocol", config).code == 0
+    weights = "step-01/model.safetensors"
+    assert (tmp_path / "a" / weights).read_bytes() == (tmp_path / "b" / weights).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--steps", 13], "13 steps need at least 13 classes but there are 12"),
+        (["--classes-per-step", 13], "asks for 13 classes"),
+        (["--protocol", "ave-ci"], "asks for 28 classes"),
+        (["--protocol", "nowhere.toml"], "nowhere.toml"),
+        (["--steps", 2, "--classes-per-step", 6], "exclude each other"),
+        (["--steps", 2, "--method", "magic"], "method 'magic' is unknown"),
+        (["--steps", 2, "--modality", "audio"], "has no modality 'audio'"),
+        ([], "no steps given"),
+    ],
+)
+def test_a_bad_request_is_one_line_and_leaves_nothing(
+    options: list[str], words: str, cache: Path, avcil: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    refused = avcil("train", cache, "--out", tmp_path / "run", *options)
+    assert refused.code == 2 and words in refused.err
+    assert refused.err.startswith("error: ") and refused.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_manifest(path: Path, rows: list[tuple[str, str, str, str]]) -> Path:
+    path.write_text("id,path,label,split\n" + "".join(",".join(row) + "\n" for row in rows))
+    return path
+
+
+def test_bad_sources_are_one_line_and_leave_nothing(avcil: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "noise.mp4").write_bytes(b"not a video" * 100)
+    unreadable = write_manifest(tmp_path / "noise.csv", [("a", "noise.mp4", "x", "train")])
+    gone = write_manifest(tmp_path / "gone.csv", [("a", "nowhere.mp4", "x", "train")])
+    before = sorted(tmp_path.rglob("*"))
+    for source in (tmp_path / "nowhere", tmp_path / "empty", unreadable, gone):
+        refused = avcil("extract", source, "--out", tmp_path / "cache", *ENCODERS, "--workers", 0)
+        assert refused.code == 2 and refused.err.count("\n") == 1, (source, refused.err)
+        assert refused.err.startswith("error: ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_unreadable_video_does_not_stop_the_others(
+    videos: Path, avcil: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    good = next(videos.parent.rglob("*.mp4"))
+    (tmp_path / "noise.mp4").write_bytes(b"not a video" * 100)
+    rows = [("good", str(good), "x", "train"), ("bad", "noise.mp4", "x", "train")]
+    source = write_manifest(tmp_path / "clips.csv", rows)
+    done = avcil("extract", source, "--out", tmp_path / "cache", *ENCODERS, "--workers", 0)
+    assert done.code == 0 and "1 clips encoded" in done.out and "1 failed" in done.out
+    assert "bad: unreadable" in done.err
+    assert "bad,unreadable" in (tmp_path / "cache" / "failures.csv").read_text()
+
+
+def test_a_class_that_is_tested_but_never_trained(
+    videos: Path, avcil: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    paths = sorted(map(str, videos.parent.rglob("*.mp4")))
+    rows = [
+        (f"{label}-{split}", paths.pop(), label, split)
+        for label in "ab"
+        for split in ("train", "val", "test")
+    ]
+    rows.append(("stranger", paths.pop(), "c", "test"))
+    source = write_manifest(tmp_path / "clips.csv", rows)
+    assert avcil("extract", source, "--out", tmp_path / "cache", *ENCODERS, "--workers", 0).code == 0
+    refused = avcil("train", tmp_path / "cache", "--out", tmp_path / "run", "--steps", 2)
+    assert refused.code == 2 and "no train clips for class 'c'" in refused.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_base_encoders_ask_for_weights(videos: Path, avcil: Callable[..., Outcome], tmp_path: Path) -> None:
+    refused = avcil("extract", videos, "--out", tmp_path / "cache")
+    assert refused.code == 2 and "--visual-weights" in refused.err and refused.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_the_commands(avcil: Callable[..., Outcome]) -> None:
+    shown = avcil("--help")
+    assert shown.code == 0 and all(command in shown.out for command in ("extract", "train", "eval", "demo"))
+
+
+def test_demo_data_only(
+    avcil: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avcil.extract.demo_videos.DemoSpec", lambda: SPEC)
+    done = avcil("demo", "--out", tmp_path, "--data-only")
+    assert done.code == 0 and len(list(tmp_path.rglob("*.mp4"))) == 60
+    assert not (tmp_path / "cache").exists()
