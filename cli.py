@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from avcil.extract.decode import Backend
     from avcil.extract.engine import ExtractOptions
     from avcil.extract.manifest import Clip
+    from avcil.extract.tokens import Precision
     from avcil.train.config import RunConfig
     from avcil.train.evaluate import Evaluation
     from avcil.train.run_folder import RunFolder
@@ -87,9 +88,9 @@ def extract(
     audio_weights: Annotated[
         str | None, typer.Option(help="File of weights; 'random' to try the plumbing.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="recommended, or released (the published scripts').")] = (
-        "recommended"
-    ),
+    recipe: Annotated[
+        str, typer.Option(help="recommended, or as the published scripts: released, released-ave.")
+    ] = ("recommended"),
     split: Annotated[
         str, typer.Option(help="For class folders without splits: counts 16/4/4 or shares 0.8/0.1/0.1.")
     ] = "0.8/0.1/0.1",
@@ -98,8 +99,13 @@ def extract(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes; 0 decodes here.", show_default="cores")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Clips per encoder pass.")] = 16,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Clips per encoder pass.", show_default="8, 32 on a GPU")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto (fp16 on a GPU, fp32 on a CPU), fp32, bf16 or fp16.")
+    ] = "auto",
     deadline_s: Annotated[float, typer.Option(min=1.0, help="Seconds a clip may take to decode.")] = 60.0,
     retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
 ) -> None:
@@ -124,6 +130,7 @@ def extract(
         workers=workers,
         batch=batch,
         device=device,
+        precision=cast("Precision", precision),
         deadline_s=deadline_s,
         retry_failed=retry_failed,
     )
@@ -294,7 +301,7 @@ def _evaluate(run_path: Path, cache_path: Path | None = None) -> Evaluation:
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--out", help="Folder for videos, cache and runs.")] = Path("demo"),
-    seeds: Annotated[str, typer.Option(help="Training seeds; the table shows their mean.")] = "42",
+    seeds: Annotated[str, typer.Option(help="Training seeds; the table shows their mean.")] = "42,43,44",
     data_only: Annotated[bool, typer.Option(help="Render the videos and stop.")] = False,
 ) -> None:
     """Render a small audio-visual data set and run the whole road on it, in a few minutes on a CPU.

@@ -98,6 +98,7 @@ def make_audio_encoder(config: AudioConfig, weights: str | None = None) -> Audio
     module = AudioTransformer(config)
     if source == "random":
         words = random_weights.fill_random(module)
+        random_weights.hear_loudly(module.embed)
     else:
         words = weight_files.install(module, weight_files.read_audiomae_file(Path(source)))
     return AudioEncoder(_frozen(module), config, _info(config, module, words))

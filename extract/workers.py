@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
@@ -113,8 +114,10 @@ class _Supervisor(Generic[Result]):
         self._thread.join()
 
     def _run(self) -> None:
-        # Ctrl-C reaches the whole process group. Workers inherit this thread's mask, from their first moment on:
-        # only the consumer's thread is interrupted, and ends them.
+        # Ctrl-C reaches the whole process group. Workers inherit this thread's mask from their first moment,
+        # so that only the consumer's thread is interrupted, and ends them. Starting Python's resource tracker
+        # would undo the mask: it is started before.
+        resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             while not self._stopping.is_set() and (self._next is not None or self._busy()):

@@ -75,8 +75,8 @@ from avcil.extract.manifest import Clip
 from avcil.extract.workers import PoolOptions, process
 if __name__ == "__main__":
     clips = [Clip(str(i), pathlib.Path(), "{label}" if i else "ok", "train") for i in range(10**6)]
-    for _ in process(clips, act, PoolOptions(2)):
-        print("begun", flush=True)
+    for outcome in process(clips, act, PoolOptions(2)):
+        print(outcome.value, flush=True)
 """
     script = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -87,14 +87,15 @@ if __name__ == "__main__":
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     with script:
-        assert script.stdout and script.stdout.readline() == "begun\n"
+        assert script.stdout
+        worker_pid = int(script.stdout.readline())
         began_s = time.monotonic()
         os.killpg(script.pid, signal.SIGINT)
         _, errors = script.communicate(timeout=20)
     assert time.monotonic() - began_s < 5
     assert errors.strip().endswith("KeyboardInterrupt") and errors.count("Traceback") == 1
     with pytest.raises(ProcessLookupError):
-        os.killpg(script.pid, 0)  # nobody of the group is left
+        os.kill(worker_pid, 0)
 
 
 def test_workers_that_cannot_start_are_an_error_not_a_loop() -> None:
