@@ -36,6 +36,7 @@ app = typer.Typer(
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
+CHANGED = ", changed"  # of a protocol that options override: its numbers are not the protocol's
 DEMO_RUNS = (
     ("upper-bound", "audio"),
     ("upper-bound", "visual"),
@@ -203,6 +204,9 @@ def train(
     if steps is not None or classes_per_step is not None:  # the protocol's own cut gives way
         uncut = replace(config.protocol, steps=None, classes_per_step=None, step_sizes=())
         config = replace(config, protocol=uncut)
+    changed = (steps, classes_per_step, memory, order_seed, epochs, select)
+    if protocol and any(option is not None for option in changed):
+        config = replace(config, name=f"{config.name.removesuffix(CHANGED)}{CHANGED}")
     config = _override(
         config,
         method=method,

@@ -20,7 +20,7 @@ def percent(fraction: float | None) -> str:
 
 def steps_table(result: Evaluation) -> Table:
     """Classes, accuracy and forgetting after each step."""
-    table = _table(f"{title(result)}, {result.fidelity}, percent of test clips")
+    table = _table(f"{title(result)}; {result.name}, {result.fidelity}; percent of test clips")
     for name in ("step", "new classes", "seen", "accuracy", "forgetting"):
         table.add_column(name, justify="right")
     seen = 0

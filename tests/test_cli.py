@@ -55,7 +55,7 @@ def test_the_whole_road(cache: Path, avcil: Callable[..., Outcome], tmp_path: Pa
     trained = avcil("train", cache, "--out", run, "--steps", 4, "--memory", 12, "--epochs", 2)
     assert trained.code == 0 and "step 4: 9 clips, 9 exemplars" in trained.out, trained.err
     shown = avcil("eval", run)
-    assert shown.code == 0 and "AV-CIL, audio-visual, released" in shown.out
+    assert shown.code == 0 and "AV-CIL, audio-visual; custom, released" in shown.out
     assert "average forgetting" in shown.out and "mean of F_t" in shown.out
     result: dict[str, Any] = json.loads(avcil("eval", run, "--json").out)
     assert len(result["accuracy"]) == 4 and [len(row) for row in result["matrix"]] == [1, 2, 3, 4]

@@ -108,7 +108,7 @@ def train_run(
         on_step: called when a step is finished and saved.
 
     Raises:
-        RunError: `out` holds something else.
+        RunError: `out` holds something else, or another process is training it.
         CacheError: tokens cannot be read.
     """
     protocol, config = plan.protocol, plan.config
@@ -124,10 +124,11 @@ def train_run(
     memories: list[dict[int, tuple[str, ...]]] = [{}] * protocol.steps
     if plan.method.replays:
         memories = random_exemplars(protocol, plan.clips.train, config.training.seed)
-    network = run.network(run.steps_done - 1, plan.device) if run.steps_done else None
-    for step in range(run.steps_done, protocol.steps):
-        network = _train_step(plan, run, step, network, memories[step], draws, on_progress)
-        on_step(run.record(step))
+    with run.writing():
+        network = run.network(run.steps_done - 1, plan.device) if run.steps_done else None
+        for step in range(run.steps_done, protocol.steps):
+            network = _train_step(plan, run, step, network, memories[step], draws, on_progress)
+            on_step(run.record(step))
     return run
 
 

@@ -9,11 +9,13 @@ A step folder appears under its final name only when everything in it is written
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,27 @@ class RunFolder:
                 "give the same options to go on with it"
             )
         return run
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only one who adds steps, and take away what a killed writer left unfinished.
+
+        Raises:
+            RunError: another process is training this run.
+        """
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunError(
+                    f"{self.path} is being trained by another process; wait for it or stop it"
+                ) from error
+            for leftover in self.path.glob(".*.partial-*"):
+                shutil.rmtree(leftover)
+            yield
+        finally:
+            os.close(fd)
 
     @property
     def steps_done(self) -> int:

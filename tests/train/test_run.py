@@ -92,6 +92,16 @@ def test_a_run_is_not_mixed_with_another(cache: TokenCache, tmp_path: Path) -> N
     assert weights(run) == before
 
 
+def test_only_one_process_trains_a_run(cache: TokenCache, tmp_path: Path) -> None:
+    run = train(cache, tmp_path / "run")
+    (tmp_path / "run" / ".step-02.partial-1").mkdir()
+    with run.writing():
+        assert not list((tmp_path / "run").glob(".*"))
+        with pytest.raises(RunError, match="by another process"):
+            train(cache, tmp_path / "run")
+    assert train(cache, tmp_path / "run").steps_done == 3
+
+
 def test_a_foreign_folder_is_left_alone(cache: TokenCache, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(RunError, match="not a run"):
