@@ -157,6 +157,8 @@ def _extract(clips: list[Clip], cache: Path, options: ExtractOptions) -> None:
         f"{summary.already} there before, {len(summary.failures)} failed",
         markup=False,
     )
+    if summary.done:
+        out.print(summary.verdict)
     for failure in summary.failures[:10]:
         err.print(f"  failed: {failure.id}: {failure.kind}: {failure.detail}", markup=False)
     if len(summary.failures) > 10:

@@ -5,27 +5,25 @@ Knows no media format and no way of showing progress: it tells a callback.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache
-from avcil.errors import CacheError, ConfigError, DecodeError, ManifestError
-from avcil.extract.decode import Backend, failure
+from avcil.errors import CacheError, ConfigError, ManifestError
+from avcil.extract.decode import Backend
 from avcil.extract.encoders import build_audio_encoder, build_visual_encoder
 from avcil.extract.manifest import Clip
-from avcil.extract.prepare import Preparation, PreparedClip
+from avcil.extract.pipeline import Counts, StageTimes, run_pipeline
+from avcil.extract.prepare import Preparation
 from avcil.extract.preprocess import RECIPES
 from avcil.extract.tokens import Precision, TokenEncoder
-from avcil.extract.workers import PoolOptions, process
+from avcil.extract.workers import PoolOptions
 
 BATCH_CPU, BATCH_GPU = 8, 32
 SPARE_BYTES = 64 * 2**20  # left free beside the tokens, for the small files and for others
@@ -94,7 +92,18 @@ class ExtractSummary:
     done: int
     already: int
     failures: list[Failure]
-    elapsed_s: float
+    times: StageTimes
+
+    @property
+    def elapsed_s(self) -> float:
+        """Wall time of this run, in seconds, once the encoders were built."""
+        return self.times.elapsed_s
+
+    @property
+    def verdict(self) -> str:
+        """Which stage bound the run, in a line."""
+        busy = ", ".join(f"{stage} {share:.0%}" for stage, share in self.times.busy.items())
+        return f"bound by {self.times.bound_by} (busy: {busy}; {self.times.workers} decode workers)"
 
     @property
     def failed_by_kind(self) -> dict[str, int]:
@@ -131,90 +140,51 @@ def extract(
     _require_space(out, manifest, encoder.info)
     had_folder = out.exists()
     is_new = not had_folder or (out.is_dir() and not any(out.iterdir()))
-    job = _Job(encoder, options, on_progress or (lambda progress: None))
+    counts = Counts()
     try:
         with CacheWriter.open(out, encoder.info, manifest) as writer:
-            job.run(clips, writer)
-            summary = job.summary(writer)
+            summary = _fill(clips, encoder, writer, options, counts, on_progress)
         if not (summary.done or summary.already):
             raise ManifestError(_all_failed(summary))
     except BaseException:
-        if is_new and job.done == 0:
+        if is_new and counts.stored == 0:
             _remove(out, keep_folder=had_folder)
         raise
     return summary
 
 
-@dataclass
-class _Job:
-    """The running counts of one extraction."""
+def _fill(
+    clips: Sequence[Clip],
+    encoder: TokenEncoder,
+    writer: CacheWriter,
+    options: ExtractOptions,
+    counts: Counts,
+    on_progress: Callable[[Progress], None] | None,
+) -> ExtractSummary:
+    """Run the pipeline over the clips that the cache lacks, counting in `counts`."""
+    lacking = set(writer.missing)
+    todo = [
+        clip
+        for clip in clips
+        if clip.id in lacking and (options.retry_failed or clip.id not in writer.failures)
+    ]
+    already, failed_before = len(clips) - len(lacking), len(lacking) - len(todo)
+    size = options.batch or (BATCH_GPU if encoder.device.type == "cuda" else BATCH_CPU)
+    workers = (os.cpu_count() or 1) if options.workers is None else options.workers
+    pool = PoolOptions(min(workers, max(1, len(todo))), options.deadline_s, ready=size)
+    began_s = time.monotonic()
 
-    encoder: TokenEncoder
-    options: ExtractOptions
-    on_progress: Callable[[Progress], None]
-    total: int = 0
-    already: int = 0
-    decoded: int = 0
-    done: int = 0
-    failed: int = 0
-    _began_s: float = field(default_factory=time.monotonic)
+    def tell() -> None:
+        if on_progress is not None:
+            elapsed_s = time.monotonic() - began_s
+            failed = failed_before + counts.failed
+            on_progress(Progress(len(clips), already, counts.decoded, counts.stored, failed, elapsed_s))
 
-    def run(self, clips: Sequence[Clip], writer: CacheWriter) -> None:
-        """Fill the cache with what it lacks."""
-        lacking = set(writer.missing)
-        self.total, self.already = len(clips), len(clips) - len(lacking)
-        todo = [
-            clip
-            for clip in clips
-            if clip.id in lacking and (self.options.retry_failed or clip.id not in writer.failures)
-        ]
-        self.failed = len(lacking) - len(todo)
-        size = self.options.batch or (BATCH_GPU if self.encoder.device.type == "cuda" else BATCH_CPU)
-        work = Preparation(self.encoder.recipe, self.options.decoder)
-        batch: dict[str, PreparedClip] = {}
-        self._tell()
-        with contextlib.closing(process(todo, work, self._pool(len(todo), size))) as outcomes:
-            for outcome in outcomes:
-                self.decoded += 1
-                if isinstance(outcome.value, DecodeError):
-                    self._fail(outcome.clip.id, outcome.value, writer)
-                else:
-                    batch[outcome.clip.id] = outcome.value
-                if len(batch) == size:
-                    self._encode(batch, writer)
-                    batch = {}
-                self._tell()
-        if batch:
-            self._encode(batch, writer)
-            self._tell()
-
-    def summary(self, writer: CacheWriter) -> ExtractSummary:
-        """Count up, with the failures noted in the cache for the clips of this job."""
-        lacking = set(writer.missing)
-        failures = [Failure(id, *why) for id, why in writer.failures.items() if id in lacking]
-        return ExtractSummary(self.done, self.already, failures, time.monotonic() - self._began_s)
-
-    def _pool(self, n_clips: int, batch: int) -> PoolOptions:
-        workers = (os.cpu_count() or 1) if self.options.workers is None else self.options.workers
-        return PoolOptions(min(workers, max(1, n_clips)), self.options.deadline_s, ready=batch)
-
-    def _encode(self, batch: dict[str, PreparedClip], writer: CacheWriter) -> None:
-        tokens = self.encoder.encode(list(batch.values()))
-        ids = list(batch)
-        finite = np.isfinite(tokens.visual).all((1, 2, 3)) & np.isfinite(tokens.audio).all(1)
-        for i in np.flatnonzero(~finite):
-            detail = "the encoders give infinite or undefined tokens; try another --precision"
-            self._fail(ids[i], failure("not-finite", detail), writer)
-        writer.write([ids[i] for i in np.flatnonzero(finite)], tokens.visual[finite], tokens.audio[finite])
-        self.done += int(finite.sum())
-
-    def _fail(self, id: str, error: DecodeError, writer: CacheWriter) -> None:
-        writer.record_failure(id, error.kind, error.detail)
-        self.failed += 1
-
-    def _tell(self) -> None:
-        elapsed_s = time.monotonic() - self._began_s
-        self.on_progress(Progress(self.total, self.already, self.decoded, self.done, self.failed, elapsed_s))
+    work = Preparation(encoder.recipe, options.decoder)
+    times = run_pipeline(todo, work, encoder, writer, pool, size, counts, tell)
+    still_lacking = set(writer.missing)
+    failures = [Failure(id, *why) for id, why in writer.failures.items() if id in still_lacking]
+    return ExtractSummary(counts.stored, already, failures, times)
 
 
 def _source(clip: Clip) -> str:

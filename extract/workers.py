@@ -47,10 +47,11 @@ class PoolOptions:
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """A clip and what became of it."""
+    """A clip, what became of it, and the seconds of work it took."""
 
     clip: Clip
     value: Result | DecodeError
+    elapsed_s: float = 0.0
 
 
 def process(
@@ -63,7 +64,9 @@ def process(
     """
     if options.workers == 0:
         for clip in clips:
-            yield Outcome(clip, work(clip))
+            began_s = time.monotonic()
+            value = work(clip)
+            yield Outcome(clip, value, time.monotonic() - began_s)
         return
     supervisor = _Supervisor(iter(clips), work, options)
     try:
@@ -162,7 +165,8 @@ class _Supervisor(Generic[Result]):
             if worker.clip is None:
                 worker.is_ready, self._failed_starts = True, 0
                 continue
-            self._put(Outcome(worker.clip, message))
+            value, elapsed_s = message
+            self._put(Outcome(worker.clip, value, elapsed_s))
             worker.clip, worker.n_done = None, worker.n_done + 1
             if worker.n_done >= self.options.clips_per_worker:
                 self._dismiss(worker)
@@ -232,6 +236,9 @@ def _serve(pipe: Connection, work: Work[Result]) -> None:
     try:
         pipe.send("ready")
         while True:
-            pipe.send(work(pipe.recv()))
+            clip = pipe.recv()
+            began_s = time.monotonic()
+            value = work(clip)
+            pipe.send((value, time.monotonic() - began_s))
     except (EOFError, OSError):
         return

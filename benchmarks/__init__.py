@@ -1,0 +1,1 @@
+"""Performance claims, each a command that prints one JSON object as its last line."""
