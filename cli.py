@@ -10,15 +10,19 @@ import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 
 from avcil import __version__
 from avcil.errors import AvcilError, ConfigError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from avcil.extract.decode import Backend
     from avcil.extract.engine import ExtractOptions
     from avcil.extract.manifest import Clip
@@ -36,6 +40,7 @@ app = typer.Typer(
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
+INTERRUPTED = 130
 CHANGED = ", changed"  # of a protocol that options override: its numbers are not the protocol's
 DEMO_RUNS = (
     ("upper-bound", "audio"),
@@ -51,20 +56,39 @@ def main() -> None:
     # Threads that wait by spinning take the cores from each other: five times slower beside another job.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app()
+        code = app(standalone_mode=False) or 0
     except AvcilError as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        words = error.format_message()
+        if not words:  # no command: the help was printed
+            sys.exit(2)
+        _fail(f"{words} (avcil --help lists commands, avcil COMMAND --help options)")
+    if code == INTERRUPTED:  # typer hands Ctrl-C over as this code
         err.print("interrupted; give the same command again to go on")
-        sys.exit(130)
+    sys.exit(code)
 
 
-def _fail(message: str) -> None:
-    line = " ".join(message.split("\n"))
-    err.print(f"error: {line}", markup=False)
+def _show(table: Table) -> None:
+    """Print a table at its own width: a file or a pipe has no edge, and a narrow terminal may wrap."""
+    natural = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
+    out.print(table, width=max(out.width, natural))
+
+
+def _fail(message: str) -> NoReturn:
+    err.print(f"error: {_printable(message)}", markup=False)
     sys.exit(2)
+
+
+def _printable(text: str) -> str:
+    """`text` in one line, with control characters (a label may hold any) made visible."""
+    return "".join(c if c.isprintable() else " " if c == "\n" else repr(c)[1:-1] for c in text)
 
 
 @app.callback(invoke_without_command=True)
@@ -139,7 +163,7 @@ def extract(
         retry_failed=retry_failed,
     )
     _extract(clips, cache, options)
-    out.print(f"cache: {cache}\nnext: avcil train {cache} --out RUN --steps N", markup=False)
+    out.print(f"cache: {cache}\nnext: avcil train {quote(str(cache))} --out RUN --steps N", markup=False)
 
 
 def _extract(clips: list[Clip], cache: Path, options: ExtractOptions) -> None:
@@ -160,9 +184,15 @@ def _extract(clips: list[Clip], cache: Path, options: ExtractOptions) -> None:
     if summary.done:
         out.print(summary.verdict)
     for failure in summary.failures[:10]:
-        err.print(f"  failed: {failure.id}: {failure.kind}: {failure.detail}", markup=False)
+        line = f"  failed: {failure.id}: {failure.kind}: {failure.detail}"
+        err.print(_printable(line), markup=False)
     if len(summary.failures) > 10:
         err.print(f"  and {len(summary.failures) - 10} more")
+    if summary.others:
+        err.print(
+            f"note: {summary.others} clips of earlier extractions stay in the cache, with their splits, and "
+            "will be trained on; choose another --out to leave them out"
+        )
     if summary.failures:
         err.print(f"  all failures: {cache / 'failures.csv'}", markup=False)
 
@@ -224,7 +254,7 @@ def train(
         training={"epochs": epochs, "seed": seed, "select": select, "device": device},
     )
     _train(cache, run, config)
-    out.print(f"run: {run}\nnext: avcil eval {run}", markup=False)
+    out.print(f"run: {run}\nnext: avcil eval {quote(str(run))}", markup=False)
 
 
 def _override(config: RunConfig, **asked: object) -> RunConfig:
@@ -293,7 +323,9 @@ def evaluate(
 
         typer.echo(json.dumps({**asdict(result), "definitions": DEFINITIONS}, ensure_ascii=False, indent=1))
         return
-    out.print(tables.steps_table(result), "", tables.matrix_table(result), "")
+    for table in (tables.steps_table(result), tables.matrix_table(result)):
+        _show(table)
+        out.print()
     for line in tables.headline(result):
         out.print(line, markup=False)
 
@@ -353,7 +385,9 @@ def demo(
             results.append(_evaluate(run))
         rows.append((tables.title(results[0]), results))
     seeds_said = f"mean of seeds {seeds}" if len(training_seeds) > 1 else f"seed {seeds}"
-    out.print("", tables.comparison_table(rows), f"({seeds_said}; demo encoders: small, random)")
+    out.print()
+    _show(tables.comparison_table(rows))
+    out.print(f"({seeds_said}; demo encoders: small, random)")
     out.print(f"\nvideos: {folder / 'videos'}\ncache:  {cache}\nruns:   {folder / 'runs'}", markup=False)
     out.print(f"next:   avcil eval {run}", markup=False)
 

@@ -27,6 +27,7 @@ class CacheWriter:
 
     path: Path
     info: CacheInfo
+    unrequested: int = 0  # clips of the cache that were not given when it was opened; they stay
 
     def __init__(self, path: Path, info: CacheInfo, lock_fd: int) -> None:
         """For `open` only: takes over a lock that is held."""
@@ -39,6 +40,7 @@ class CacheWriter:
         self._requested: list[str] = []
         self._failures: dict[str, tuple[str, str]] = {}
         self._closed = False
+        self._began = (False, False)  # whether this writer began the cache, and made its folder
 
     @classmethod
     def open(cls, path: Path, info: CacheInfo, clips: Sequence[CacheClip]) -> "CacheWriter":
@@ -58,6 +60,7 @@ class CacheWriter:
         made_folder = not path.exists()
         writer = cls(path, info, folder.lock(path))
         fresh = not (path / metadata.INFO_NAME).exists()
+        writer._began = fresh, made_folder
         try:
             writer._prepare(requested, fresh)
         except BaseException as error:
@@ -114,6 +117,15 @@ class CacheWriter:
         self._failures[id] = (kind, detail.replace("\0", " "))
         metadata.write_failures(self.path, self._failures)
 
+    def discard(self) -> None:
+        """Close, and take away the cache if this writer began it and no row was stored since."""
+        began, made_folder = self._began
+        if began and not self._written and not self._closed:
+            for shard, _ in self._shards:
+                shard.path.unlink(missing_ok=True)
+            folder.remove_traces(self.path, made_folder)
+        self.close()
+
     def close(self) -> None:
         """Bring everything to the disk and give up the lock. May be called twice."""
         if self._closed:
@@ -161,6 +173,7 @@ class CacheWriter:
             metadata.sync_folder(self.path)
             self._add_shard(shard, manifest)
         self._requested = [clip_id for clip_id in manifest if clip_id in requested]
+        self.unrequested = len(manifest) - len(requested)
 
     def _allocate(self, shard: Path, ids: list[str]) -> Path:
         built = metadata.temporary(shard)

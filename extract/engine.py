@@ -93,6 +93,7 @@ class ExtractSummary:
     already: int
     failures: list[Failure]
     times: StageTimes
+    others: int = 0  # clips of earlier extractions that the cache keeps and this call did not ask for
 
     @property
     def elapsed_s(self) -> float:
@@ -138,18 +139,14 @@ def extract(
     encoder = build_token_encoder(options)
     manifest = [CacheClip(clip.id, clip.label, clip.split, _source(clip)) for clip in clips]
     _require_space(out, manifest, encoder.info)
-    had_folder = out.exists()
-    is_new = not had_folder or (out.is_dir() and not any(out.iterdir()))
-    counts = Counts()
-    try:
-        with CacheWriter.open(out, encoder.info, manifest) as writer:
-            summary = _fill(clips, encoder, writer, options, counts, on_progress)
-        if not (summary.done or summary.already):
-            raise ManifestError(_all_failed(summary))
-    except BaseException:
-        if is_new and counts.stored == 0:
-            _remove(out, keep_folder=had_folder)
-        raise
+    with CacheWriter.open(out, encoder.info, manifest) as writer:
+        try:
+            summary = _fill(clips, encoder, writer, options, on_progress)
+            if not (summary.done or summary.already):
+                raise ManifestError(_all_failed(summary))
+        except BaseException:
+            writer.discard()
+            raise
     return summary
 
 
@@ -158,10 +155,10 @@ def _fill(
     encoder: TokenEncoder,
     writer: CacheWriter,
     options: ExtractOptions,
-    counts: Counts,
     on_progress: Callable[[Progress], None] | None,
 ) -> ExtractSummary:
-    """Run the pipeline over the clips that the cache lacks, counting in `counts`."""
+    """Run the pipeline over the clips that the cache lacks."""
+    counts = Counts()
     lacking = set(writer.missing)
     todo = [
         clip
@@ -184,7 +181,7 @@ def _fill(
     times = run_pipeline(todo, work, encoder, writer, pool, size, counts, tell)
     still_lacking = set(writer.missing)
     failures = [Failure(id, *why) for id, why in writer.failures.items() if id in still_lacking]
-    return ExtractSummary(counts.stored, already, failures, times)
+    return ExtractSummary(counts.stored, already, failures, times, writer.unrequested)
 
 
 def _source(clip: Clip) -> str:
@@ -215,12 +212,3 @@ def _all_failed(summary: ExtractSummary) -> str:
         f"none of the {len(summary.failures)} clips could be encoded ({kinds}); the first, {first.id!r}: "
         f"{first.kind}: {first.detail}"
     )
-
-
-def _remove(out: Path, *, keep_folder: bool) -> None:
-    if not out.is_dir():
-        return
-    for entry in out.iterdir() if keep_folder else []:
-        entry.unlink()
-    if not keep_folder:
-        shutil.rmtree(out)

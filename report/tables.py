@@ -10,12 +10,23 @@ from rich.text import Text
 from avcil.train.evaluate import Evaluation
 from avcil.train.metrics import DEFINITIONS
 
+SELECTION = {
+    "best_val": "each step keeps its epoch with the best validation accuracy on all classes seen; that set "
+    "holds clips of old classes beyond the memory",
+    "last": "each step keeps its last epoch",
+}
+NARROW_STEPS = 10  # more columns with a decimal do not fit 80 characters
 METHOD_TITLES = {"avcil": "AV-CIL", "finetune": "fine-tuning", "upper-bound": "upper bound"}
 
 
 def percent(fraction: float | None) -> str:
     """A fraction as percent with one decimal, a dash when there is none."""
     return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def whole_percent(fraction: float) -> str:
+    """A fraction as whole percent."""
+    return f"{100 * fraction:.0f}"
 
 
 def steps_table(result: Evaluation) -> Table:
@@ -37,14 +48,15 @@ def steps_table(result: Evaluation) -> Table:
 
 
 def matrix_table(result: Evaluation) -> Table:
-    """Rows a[t][i]: after step t, accuracy on the classes that came with step i."""
+    """Rows a[t][i]: after step t, accuracy on the classes that came with step i; whole percent if many."""
+    show = percent if len(result.matrix) <= NARROW_STEPS else whole_percent
     table = _table("accuracy after step (row) on the classes of step (column)")
     table.add_column("", justify="right")
     for step in range(len(result.matrix)):
         table.add_column(str(step + 1), justify="right")
     for step, row in enumerate(result.matrix):
         blanks = [""] * (len(result.matrix) - len(row))
-        table.add_row(str(step + 1), *map(percent, row), *blanks)
+        table.add_row(str(step + 1), *map(show, row), *blanks)
     return table
 
 
@@ -56,15 +68,18 @@ def headline(result: Evaluation) -> list[str]:
         "average_forgetting": result.average_forgetting,
         "backward_transfer": result.backward_transfer,
     }
-    return [
+    lines = [
         f"{name.replace('_', ' ')} {percent(value)}: {DEFINITIONS[name]}" for name, value in numbers.items()
     ]
+    lines += [f"{name}: {DEFINITIONS[name]}" for name in ("accuracy", "forgetting")]
+    return [*lines, SELECTION[result.select]]
 
 
 def comparison_table(results: Sequence[tuple[str, Sequence[Evaluation]]]) -> Table:
-    """One row per name: accuracy after every step, mean, last, forgetting; means over the runs of a row."""
+    """One row per name: accuracy after every step, mean, forgetting; means over the runs of a row."""
     steps = max(len(result.accuracy) for _, runs in results for result in runs)
-    table = _table("accuracy after each step, percent of the test clips of all classes seen")
+    fidelities = "/".join(sorted({run.fidelity for _, runs in results for run in runs}))
+    table = _table(f"accuracy after each step, percent of the test clips of all classes seen ({fidelities})")
     table.add_column("")
     for step in range(steps):
         table.add_column(f"step {step + 1}", justify="right")
@@ -75,7 +90,7 @@ def comparison_table(results: Sequence[tuple[str, Sequence[Evaluation]]]) -> Tab
             Text(name),
             *(percent(_mean([run.accuracy[step] for run in runs])) for step in range(steps)),
             percent(_mean([run.mean_accuracy for run in runs])),
-            percent(_mean([run.average_forgetting or 0.0 for run in runs])),
+            percent(_mean([run.average_forgetting for run in runs if run.average_forgetting is not None])),
         )
     return table
 
@@ -85,8 +100,8 @@ def title(result: Evaluation) -> str:
     return f"{METHOD_TITLES.get(result.method, result.method)}, {result.modality}"
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _table(caption: str) -> Table:

@@ -166,6 +166,38 @@ def test_base_encoders_ask_for_weights(videos: Path, avcil: Callable[..., Outcom
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train"], "Missing argument"),
+        (["bogus"], "No such command"),
+        (["train", "cache", "--out", "run", "--steps", "two"], "--steps"),
+        (["extract", "videos", "--out", "cache", "--batch", "0"], "--batch"),
+        (["train", "cache", "--out", "run", "--steps", "2", "--seed", "-1"], "training.seed = -1"),
+    ],
+)
+def test_a_slip_of_the_pen_is_one_line(
+    arguments: list[str], words: str, avcil: Callable[..., Outcome]
+) -> None:
+    refused = avcil(*arguments)
+    assert refused.code == 2 and words in refused.err and refused.err.count("\n") == 1
+
+
+def test_an_interruption_is_said(
+    cache: Path, avcil: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("avcil.train.run.fit_step", interrupt)
+    stopped = avcil("train", cache, "--out", tmp_path / "run", "--steps", 2)
+    assert stopped.code == 130 and "give the same command again" in stopped.err
+
+
+def test_a_label_cannot_write_on_the_terminal() -> None:
+    assert cli._printable("a\x1b[31m\nb\u202e") == "a\\x1b[31m b\\u202e"
+
+
 def test_help_names_the_commands(avcil: Callable[..., Outcome]) -> None:
     shown = avcil("--help")
     assert shown.code == 0 and all(command in shown.out for command in ("extract", "train", "eval", "demo"))

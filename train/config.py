@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import sys
 import types
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -56,6 +57,7 @@ class ProtocolConfig:
             all(size >= 1 for size in self.step_sizes),
             f"protocol.step_sizes = {list(self.step_sizes)}; every step needs at least one class",
         )
+        _require(self.order_seed >= 0, f"protocol.order_seed = {self.order_seed}; it must not be negative")
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
         _require(not twice, f"protocol.classes names {twice} more than once; list each class once")
 
@@ -79,12 +81,12 @@ class TrainingConfig:
             _require(
                 getattr(self, name) >= 1, f"training.{name} = {getattr(self, name)}; it must be at least 1"
             )
+        _require(self.seed >= 0, f"training.seed = {self.seed}; it must not be negative")
         _require(
-            self.learning_rate > 0, f"training.learning_rate = {self.learning_rate}; it must be positive"
+            0 < self.learning_rate < math.inf,
+            f"training.learning_rate = {self.learning_rate}; it must be positive and finite",
         )
-        _require(
-            self.weight_decay >= 0, f"training.weight_decay = {self.weight_decay}; it must not be negative"
-        )
+        _require_weight("training.weight_decay", self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,14 @@ class AvcilConfig:
     instance_term: bool = True
     class_term: bool = True
     attention_term: bool = True
+    distillation_term: bool = True
     joint_cross_entropy_at_step_1: bool = False
 
     def __post_init__(self) -> None:
         for name in ("contrastive_temperature", "distillation_temperature"):
             _require(getattr(self, name) > 0, f"avcil.{name} = {getattr(self, name)}; it must be positive")
+        _require_weight("avcil.lambda_instance", self.lambda_instance)
+        _require_weight("avcil.lambda_class", self.lambda_class or 0.0)
         _require(
             0 <= self.lambda_attention <= 1,
             f"avcil.lambda_attention = {self.lambda_attention}; it shares the weight between the spatial "
@@ -235,6 +240,10 @@ def _toml_value(value: Any) -> str:
         # JSON escapes are TOML escapes, but for DEL and surrogate pairs, which stay as they are.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
     return repr(value)
+
+
+def _require_weight(name: str, value: float) -> None:
+    _require(0 <= value < math.inf, f"{name} = {value}; it must be finite and not negative")
 
 
 def _require(holds: bool, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Owns every random choice of a run's training; knows shapes and sizes only.
+"""Owns the random choices of training, weights and batch orders; knows shapes and sizes only.
 
 Each draw has a generator of its own, derived from the seed and from what is drawn, so nothing depends on
 what was drawn before: a run that was interrupted continues with the same numbers.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,6 +27,9 @@ class Evaluation:
         method, modality, fidelity: what was trained.
         classes: class labels in learning order.
         step_sizes: classes per step.
+        seed, epochs, select, memory: how it was trained; `select` says which epoch of a step was kept.
+        cache: path of the tokens.
+        test_clips: number of test clips of all classes.
         accuracy: A_t after every step.
         matrix: rows a[t][0..t].
         per_class: accuracy of every class after the last step.
@@ -38,6 +41,11 @@ class Evaluation:
     fidelity: str
     classes: list[str]
     step_sizes: list[int]
+    seed: int
+    epochs: int
+    select: str
+    memory: int
+    cache: str
     test_clips: int
     accuracy: list[float]
     matrix: list[list[float]]
@@ -71,12 +79,18 @@ def evaluate_run(
             f"{run.path}: {run.steps_done} of {steps} steps are finished; give the same avcil train command "
             "again to finish it"
         )
-    cache = TokenCache(cache_path or Path(run.facts.cache))
+    path = cache_path or Path(run.facts.cache)
+    if cache_path is None and not path.is_dir():
+        raise RunError(f"the cache of {run.path} is no longer at {path}; say where it is with --cache")
+    cache = TokenCache(path)
     if cache.fingerprint != run.facts.cache_fingerprint:
         raise RunError(
-            f"{run.path}: the cache {cache.path} has changed since this run was trained; train it again"
+            f"{path} is not the cache that {run.path} was trained on, or it has changed since; "
+            "give the right one with --cache, or train again"
         )
-    plan = plan_run(cache, run.config)
+    # Where training ran does not matter: evaluate on what is here.
+    anywhere = replace(run.config, training=replace(run.config.training, device="auto"))
+    plan = plan_run(cache, anywhere)
     tasks, rows, accuracies = plan.protocol.tasks, [], []
     predicted: list[int] = []
     true: list[int] = []
@@ -99,6 +113,11 @@ def evaluate_run(
         fidelity=run.config.fidelity,
         classes=list(plan.protocol.classes),
         step_sizes=list(plan.protocol.step_sizes),
+        seed=run.config.training.seed,
+        epochs=run.config.training.epochs,
+        select=run.config.training.select,
+        memory=plan.protocol.memory,
+        cache=str(path),
         test_clips=len(true),
         accuracy=accuracies,
         matrix=rows,
@@ -115,6 +134,11 @@ def evaluate_run(
 
 def _compare(run: RunFolder, step: int, predicted: list[int]) -> None:
     recorded = run.record(step).predicted
+    if len(predicted) != len(recorded):
+        raise RunError(
+            f"{run.path}: step {step} recorded {len(recorded)} predictions for {len(predicted)} test clips; "
+            "its record is damaged, delete that step and all later ones and train again"
+        )
     differing = sum(now != then for now, then in zip(predicted, recorded, strict=True))
     # Another machine or thread count may round a tie the other way; more than that is damage.
     if differing > max(1, len(recorded) // 100):

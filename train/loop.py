@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from avcil.errors import RunError
 from avcil.train.config import TrainingConfig
 from avcil.train.draws import Draws
 from avcil.train.methods import Batch, Objective
@@ -53,6 +55,9 @@ def fit_step(
 
     Adam's weight decay is the coupled L2 of the published program. The first epoch with the highest
     validation accuracy is selected, or the last one when `validation` is None.
+
+    Raises:
+        RunError: a loss is no longer finite.
     """
     dtype = network.classifier.weight.dtype
     optimiser = torch.optim.Adam(
@@ -75,6 +80,12 @@ def fit_step(
                 sums[name] = sums.get(name, 0.0) + value.detach()
             updates += 1
         means = {name: float(value) / updates for name, value in sums.items()}
+        for name, mean in means.items():
+            if not math.isfinite(mean):
+                raise RunError(
+                    f"the {name.replace('_', ' ')} term became {mean} in epoch {epoch + 1}; "
+                    "lower training.learning_rate or the term's weight"
+                )
         val_accuracy = None if validation is None else _accuracy(network, validation, dtype)
         records.append(EpochRecord(sum(means.values()), means, val_accuracy))
         on_epoch(epoch, records[-1])

@@ -112,6 +112,9 @@ class RunFolder:
         differing = differing_keys(config, run.config)
         if facts.cache_fingerprint != run.facts.cache_fingerprint:
             differing.append(f"the tokens or labels of the cache ({facts.cache}, then {run.facts.cache})")
+        if not differing and facts.cache != run.facts.cache:  # moved, and the same by its fingerprint
+            _write_run_files(path, config, facts)
+            return cls(path, config, facts)
         if differing:
             raise RunError(
                 f"{path} holds another run; it differs in {', '.join(differing)}. Choose another --out, or "
@@ -142,8 +145,20 @@ class RunFolder:
 
     @property
     def steps_done(self) -> int:
-        """Number of finished steps."""
-        return next(t for t in range(len(self.facts.step_sizes) + 1) if not self._step(t).is_dir())
+        """Number of finished steps.
+
+        Raises:
+            RunError: a later step is there without an earlier one it was trained from.
+        """
+        steps = range(len(self.facts.step_sizes))
+        done = next((t for t in steps if not self._step(t).is_dir()), len(steps))
+        later = [self._step(t).name for t in steps[done:] if self._step(t).exists()]
+        if later:
+            raise RunError(
+                f"{self._step(done)} is missing but {later[0]} is there; delete {', '.join(later)} to train "
+                "those steps again"
+            )
+        return done
 
     def save_step(self, network: AudioVisualNetwork, record: StepRecord) -> None:
         """Write a finished step, whole or not at all."""
@@ -163,40 +178,50 @@ class RunFolder:
             RunError: the step is not finished or its record is damaged.
         """
         table = self._record_table(step)
-        table.pop("network")
-        epochs = [EpochRecord(**epoch) for epoch in table.pop("epochs")]
-        return StepRecord(epochs=epochs, **table)
+        try:
+            epochs = [EpochRecord(**epoch) for epoch in table["epochs"]]
+            rest = {key: value for key, value in table.items() if key not in ("network", "epochs")}
+            return StepRecord(epochs=epochs, **rest)
+        except (KeyError, TypeError) as error:
+            raise self._unreadable(step, error) from error
 
     def network(self, step: int, device: torch.device) -> AudioVisualNetwork:
         """The selected network of step `step`, in the precision it was trained in."""
-        network = AudioVisualNetwork(NetworkShape(**self._record_table(step)["network"]))
-        path = self._step(step) / "model.safetensors"
         try:
-            weights = safetensors.torch.load_file(path)
+            network = AudioVisualNetwork(NetworkShape(**self._record_table(step)["network"]))
+            weights = safetensors.torch.load_file(self._step(step) / "model.safetensors")
             network.to(weights["classifier.weight"].dtype).load_state_dict(weights)
-        except (OSError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
-            raise RunError(
-                f"{path} cannot be read ({error}); delete the step's folder and train on"
-            ) from error
+        except (OSError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+            raise self._unreadable(step, error) from error
         return network.to(device)
 
     def _step(self, step: int) -> Path:
         return self.path / f"step-{step:02d}"
 
     def _record_table(self, step: int) -> dict[str, Any]:
-        path = self._step(step) / "record.json"
         try:
-            table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            table = json.loads((self._step(step) / "record.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read ({error}); train the run again") from error
+            raise self._unreadable(step, error) from error
+        if not isinstance(table, dict):
+            raise self._unreadable(step, TypeError("record.json holds no object"))
         return table
+
+    def _unreadable(self, step: int, error: Exception) -> RunError:
+        reason = " ".join(str(error).split())
+        return RunError(
+            f"{self._step(step)} cannot be read ({reason}); delete it and all later steps and train again"
+        )
 
 
 def _write_run_files(folder: Path, config: RunConfig, facts: RunFacts) -> None:
     versions = {"avcil": avcil.__version__, "torch": torch.__version__, "python": platform.python_version()}
-    (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
     table = {**asdict(facts), "versions": versions}
-    (folder / "run.json").write_text(json.dumps(table, ensure_ascii=False, indent=1), encoding="utf-8")
+    texts = {"config.toml": to_toml(config), "run.json": json.dumps(table, ensure_ascii=False, indent=1)}
+    for name, text in texts.items():
+        built = folder / f".{name}.tmp"
+        built.write_text(text, encoding="utf-8")
+        built.replace(folder / name)
 
 
 def _write_folder(path: Path, write: Callable[[Path], None]) -> None:
@@ -206,6 +231,9 @@ def _write_folder(path: Path, write: Callable[[Path], None]) -> None:
     partial.mkdir()
     try:
         write(partial)
+        for written in partial.iterdir():
+            with written.open("rb") as file:
+                os.fsync(file.fileno())
         if path.is_dir():
             path.rmdir()  # only ever an empty folder that the user made
         partial.rename(path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.clip_files import write_clip
 
-from avcil.cache import TokenCache
+from avcil.cache import CacheClip, CacheWriter, TokenCache
 from avcil.errors import CacheError, ConfigError, EncoderError, ManifestError
 from avcil.extract.engine import ExtractOptions, Progress, build_token_encoder, extract
 from avcil.extract.manifest import Clip
@@ -43,6 +43,22 @@ def test_tokens_are_those_of_the_encoders(folder: Path, tmp_path: Path) -> None:
     assert np.allclose(tokens.audio, expected.audio, atol=1e-5)
     assert len(np.unique(tokens.audio.round(3), axis=0)) > 1
     assert cache.info == encoder.info and cache.info.recipe["image_size"] == 64
+
+
+def test_a_cache_that_another_process_writes_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    clips, out = listed(folder, "0", "1"), tmp_path / "cache"
+    info = build_token_encoder(DEMO).info
+    rows = [CacheClip(clip.id, clip.label, clip.split) for clip in clips]
+    with CacheWriter.open(out, info, rows):
+        before = sorted(out.iterdir())
+        with pytest.raises(CacheError, match="written by another process"):
+            extract(clips, out, DEMO)
+        assert sorted(out.iterdir()) == before
+
+
+def test_clips_of_earlier_extractions_are_counted(folder: Path, tmp_path: Path) -> None:
+    extract(listed(folder, "0", "1", "2"), tmp_path / "cache", DEMO)
+    assert extract(listed(folder, "1"), tmp_path / "cache", DEMO).others == 2
 
 
 def test_failures_are_noted_and_stop_nothing(folder: Path, tmp_path: Path) -> None:

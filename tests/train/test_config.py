@@ -52,7 +52,7 @@ def test_a_bad_file_is_refused_by_name(text: str, words: list[str], tmp_path: Pa
 
 
 def test_a_missing_preset_lists_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="ave-ci, demo, ks-ci, vs100-ci"):
+    with pytest.raises(ConfigError, match="ave-ci, ave-ci-7x4, demo, ks-ci, vs100-ci"):
         load_config("ave-c")
 
 

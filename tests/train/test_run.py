@@ -102,6 +102,40 @@ def test_only_one_process_trains_a_run(cache: TokenCache, tmp_path: Path) -> Non
     assert train(cache, tmp_path / "run").steps_done == 3
 
 
+def test_a_later_step_without_its_earlier_one_is_refused(cache: TokenCache, tmp_path: Path) -> None:
+    train(cache, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "step-01")
+    with pytest.raises(RunError, match="step-01 is missing but step-02 is there; delete step-02"):
+        train(cache, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "step-02")
+    assert train(cache, tmp_path / "run").steps_done == 3
+
+
+def test_a_diverging_run_stops_by_name(cache: TokenCache, tmp_path: Path) -> None:
+    config = replace(CONFIG, training=replace(CONFIG.training, learning_rate=1e30))
+    with pytest.raises(RunError, match=r"cross entropy term became (nan|inf) in epoch \d+"):
+        train(cache, tmp_path / "run", config)
+    assert RunFolder.open(tmp_path / "run").steps_done == 0
+
+
+def test_a_moved_cache_is_found_again(cache: TokenCache, tmp_path: Path) -> None:
+    shutil.copytree(cache.path, tmp_path / "before")
+    run = train(TokenCache(tmp_path / "before"), tmp_path / "run")
+    (tmp_path / "before").rename(tmp_path / "after")
+    with pytest.raises(RunError, match=r"no longer at .* --cache"):
+        evaluate_run(run)
+    result = evaluate_run(run, tmp_path / "after")
+    assert evaluate_run(train(TokenCache(tmp_path / "after"), tmp_path / "run")) == result
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "not json", '{"step": 2}'])
+def test_a_damaged_record_is_named(text: str, cache: TokenCache, tmp_path: Path) -> None:
+    run = train(cache, tmp_path / "run")
+    (tmp_path / "run" / "step-02" / "record.json").write_text(text)
+    with pytest.raises(RunError, match="step-02 cannot be read"):
+        evaluate_run(run)
+
+
 def test_a_foreign_folder_is_left_alone(cache: TokenCache, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(RunError, match="not a run"):

@@ -35,12 +35,13 @@ def prepare(context: StepContext) -> Objective:
     def objective(output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         n_current = len(batch.current)
         terms = {"cross_entropy": _cross_entropy(context, output.logits, batch)}
-        terms["distillation"] = losses.task_distillation(
-            output.logits,
-            torch.cat([teacher_current[batch.current], teacher_exemplars[batch.exemplars]]),
-            context.tasks[: context.step],
-            settings.distillation_temperature,
-        )
+        if settings.distillation_term:
+            terms["distillation"] = losses.task_distillation(
+                output.logits,
+                torch.cat([teacher_current[batch.current], teacher_exemplars[batch.exemplars]]),
+                context.tasks[: context.step],
+                settings.distillation_temperature,
+            )
         terms |= _contrast(settings, context.config.fidelity, output, batch.labels)
         if teacher_spatial is not None and teacher_temporal is not None:
             assert output.attended is not None
