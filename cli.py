@@ -130,7 +130,9 @@ def extract(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Clips per encoder pass.", show_default="8, 32 on a GPU")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    devices: Annotated[
+        str, typer.Option(help="auto (every GPU, else the CPU), cpu, or a list like cuda:0,cuda:1.")
+    ] = "auto",
     precision: Annotated[
         str, typer.Option(help="auto (fp16 on a GPU, fp32 on a CPU), fp32, bf16 or fp16.")
     ] = "auto",
@@ -157,7 +159,7 @@ def extract(
         decoder=cast("Backend", decoder),
         workers=workers,
         batch=batch,
-        device=device,
+        device=devices,
         precision=cast("Precision", precision),
         deadline_s=deadline_s,
         retry_failed=retry_failed,

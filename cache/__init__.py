@@ -5,6 +5,7 @@ A cache is a folder: `cache.json` (what the tokens are), `manifest.csv` (which c
 """
 
 from avcil.cache.reader import TokenCache, Tokens
+from avcil.cache.rows import RowWriter
 from avcil.cache.schema import SCHEMA_VERSION, SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec
 from avcil.cache.synthetic import SyntheticSpec, write_synthetic_cache
 from avcil.cache.writer import CacheWriter
@@ -16,6 +17,7 @@ __all__ = [
     "CacheInfo",
     "CacheWriter",
     "EncoderInfo",
+    "RowWriter",
     "SyntheticSpec",
     "TokenCache",
     "TokenSpec",

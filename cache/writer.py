@@ -5,6 +5,7 @@ lost: the data of a row is on the disk before its checksum is written, and a row
 """
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +13,12 @@ from types import TracebackType
 import numpy as np
 
 from avcil.cache import folder, metadata
-from avcil.cache.schema import CacheClip, CacheInfo, TokenSpec, differences
-from avcil.cache.shard import CRC_DTYPE, Shard, allocate, open_shard, pwrite_all, row_crc
+from avcil.cache.rows import RowWriter
+from avcil.cache.schema import CacheClip, CacheInfo, differences
+from avcil.cache.shard import allocate
 from avcil.errors import CacheError
 
-_sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
+NOTE_INTERVAL_S = 2.0
 
 
 class CacheWriter:
@@ -34,21 +36,23 @@ class CacheWriter:
         self.path = path
         self.info = info
         self._lock_fd = lock_fd
-        self._shards: list[tuple[Shard, int]] = []  # with its file descriptor
-        self._row: dict[str, tuple[int, int]] = {}  # id -> shard, row
+        self._rows = RowWriter(path, info)
         self._written: set[str] = set()
         self._requested: list[str] = []
         self._failures: dict[str, tuple[str, str]] = {}
+        self._unnoted, self._noted_s = False, 0.0  # failures not on disk yet, and when they last were
         self._closed = False
         self._began = (False, False)  # whether this writer began the cache, and made its folder
 
     @classmethod
-    def open(cls, path: Path, info: CacheInfo, clips: Sequence[CacheClip]) -> "CacheWriter":
+    def open(
+        cls, path: Path, info: CacheInfo, clips: Sequence[CacheClip], *, shards: int = 1
+    ) -> "CacheWriter":
         """Create the cache at `path`, or resume it, with room for `clips`.
 
-        Clips that no shard holds yet get one new shard, whose space is reserved before anything else is
-        written. Clips that the cache knows keep their tokens and take the label and split given here;
-        clips that it knows and that are not given stay.
+        Clips that no shard holds yet get `shards` new ones, dealt in turn, whose space is reserved before
+        anything else is written. Clips that the cache knows keep their tokens and take the label and split
+        given here; clips that it knows and that are not given stay.
 
         Raises:
             CacheError: another writer holds the cache; it was made with another recipe or encoder; a clip
@@ -62,7 +66,7 @@ class CacheWriter:
         fresh = not (path / metadata.INFO_NAME).exists()
         writer._began = fresh, made_folder
         try:
-            writer._prepare(requested, fresh)
+            writer._prepare(requested, fresh, shards)
         except BaseException as error:
             folder.remove_temporaries(path)
             if fresh:
@@ -93,37 +97,43 @@ class CacheWriter:
             CacheError: a wrong shape, an id that is unknown, repeated or stored already, a number that is
                 not finite or overflows the cache's type (names the id), a full disk.
         """
-        self._check_batch(ids, visual, audio)
-        rows = []
-        for clip_id, one_visual, one_audio in zip(ids, visual, audio, strict=True):
-            tokens = _cast(one_visual, self.info.visual, clip_id), _cast(one_audio, self.info.audio, clip_id)
-            rows.append((clip_id, *tokens))
-        try:
-            self._store(rows)
-        except OSError as error:
-            raise CacheError(f"cannot write tokens into {self.path}: {error.strerror or error}") from error
+        for clip_id in ids:
+            self._check_known(clip_id)
+        if len(set(ids)) != len(ids):
+            raise CacheError(f"a clip stands twice in one batch: {list(ids)}")
+        self._rows.write(ids, visual, audio)
+        self.note_written(ids)
+
+    def note_written(self, ids: Sequence[str]) -> None:
+        """Count in rows that another process, told to by the holder of this writer, has written.
+
+        See `RowWriter.of_cache`.
+        """
         self._written.update(ids)
         if not self._failures.keys().isdisjoint(ids):
             self._failures = {key: value for key, value in self._failures.items() if key not in set(ids)}
-            metadata.write_failures(self.path, self._failures)
+            self._note_failures()
 
     def record_failure(self, id: str, kind: str, detail: str) -> None:
         """Note in `failures.csv` why a clip has no tokens; tokens written later take the note away.
+
+        Notes reach the disk within seconds and at `close`; one that is lost is found again by trying.
 
         Raises:
             CacheError: the id is unknown or has tokens.
         """
         self._check_known(id)
         self._failures[id] = (kind, detail.replace("\0", " "))
-        metadata.write_failures(self.path, self._failures)
+        self._note_failures()
 
     def discard(self) -> None:
         """Close, and take away the cache if this writer began it and no row was stored since."""
         began, made_folder = self._began
         if began and not self._written and not self._closed:
-            for shard, _ in self._shards:
+            for shard, _ in self._rows.shards:
                 shard.path.unlink(missing_ok=True)
             folder.remove_traces(self.path, made_folder)
+            self._unnoted = False
         self.close()
 
     def close(self) -> None:
@@ -132,11 +142,11 @@ class CacheWriter:
             return
         self._closed = True
         try:
-            for _, fd in self._shards:
-                _sync_data(fd)
+            if self._unnoted:
+                metadata.write_failures(self.path, self._failures)
+            self._rows.sync()
         finally:
-            for _, fd in self._shards:
-                os.close(fd)
+            self._rows.close()
             folder.unlock(self._lock_fd)
 
     def __enter__(self) -> "CacheWriter":
@@ -147,29 +157,37 @@ class CacheWriter:
     ) -> None:
         self.close()
 
-    def _prepare(self, requested: dict[str, CacheClip], fresh: bool) -> None:
+    def _note_failures(self) -> None:
+        """Rewrite the file now and then, not for every clip: ten thousand may be missing."""
+        self._unnoted = True
+        if time.monotonic() - self._noted_s >= NOTE_INTERVAL_S:
+            metadata.write_failures(self.path, self._failures)
+            self._unnoted, self._noted_s = False, time.monotonic()
+
+    def _prepare(self, requested: dict[str, CacheClip], fresh: bool, shards: int) -> None:
         folder.remove_temporaries(self.path)
         if not fresh:
             stored = metadata.read_info(self.path)
             if lines := differences(stored, self.info):
                 raise CacheError(f"{self.path} holds other tokens; {'; '.join(lines)}: choose another folder")
-        shards = sorted(self.path.glob("shard-*.h5"))
+        paths = sorted(self.path.glob("shard-*.h5"))
         known = metadata.read_manifest(self.path) if (self.path / metadata.MANIFEST_NAME).exists() else {}
         manifest = metadata.merged(known, requested)
-        for path in shards:
+        for path in paths:
             self._add_shard(path, known)
         self._failures = metadata.read_failures(self.path)
-        built = None
-        if new := [clip_id for clip_id in requested if clip_id not in self._row]:
-            number = 1 + max((int(path.stem.split("-")[1]) for path in shards), default=-1)
-            shard = self.path / f"shard-{number:05d}.h5"
-            built = self._allocate(shard, new)
+        new = [clip_id for clip_id in requested if clip_id not in self._rows.row]
+        number = 1 + max((int(path.stem.split("-")[1]) for path in paths), default=-1)
+        built = []
+        for first in range(min(shards, len(new))):
+            shard = self.path / f"shard-{number + first:05d}.h5"
+            built.append((self._allocate(shard, new[first::shards]), shard))
         if fresh:
             metadata.write_info(self.path, self.info)
         if fresh or manifest != known:
             metadata.write_manifest(self.path, manifest.values())
-        if built is not None:  # last: whoever finds a shard finds its clips in the manifest
-            built.replace(shard)
+        for temporary, shard in built:  # last: whoever finds a shard finds its clips in the manifest
+            temporary.replace(shard)
             metadata.sync_folder(self.path)
             self._add_shard(shard, manifest)
         self._requested = [clip_id for clip_id in manifest if clip_id in requested]
@@ -188,59 +206,17 @@ class CacheWriter:
         return built
 
     def _add_shard(self, path: Path, manifest: dict[str, CacheClip]) -> None:
-        shard = open_shard(path, self.info)
-        self._shards.append((shard, os.open(path, os.O_RDWR)))
+        shard = self._rows.add_shard(path)
         for row, (clip_id, crc) in enumerate(zip(shard.ids, shard.read_crcs(), strict=True)):
-            if clip_id not in manifest or clip_id in self._row:
-                raise CacheError(f"{path}, row {row}: id {clip_id!r} is not in the manifest or stands twice")
-            self._row[clip_id] = len(self._shards) - 1, row
+            if clip_id not in manifest:
+                raise CacheError(f"{path}, row {row}: id {clip_id!r} is not in the manifest")
             if crc:
                 self._written.add(clip_id)
 
     def _check_known(self, clip_id: str) -> None:
         if self._closed:
             raise CacheError(f"{self.path}: the writer is closed")
-        if clip_id not in self._row:
+        if clip_id not in self._rows.row:
             raise CacheError(f"{self.path}: clip {clip_id!r} was not given when the cache was opened")
         if clip_id in self._written:
             raise CacheError(f"{self.path}: clip {clip_id!r} has tokens already")
-
-    def _check_batch(self, ids: Sequence[str], visual: np.ndarray, audio: np.ndarray) -> None:
-        for name, array, spec in (("visual", visual, self.info.visual), ("audio", audio, self.info.audio)):
-            if array.shape != (len(ids), *spec.shape) or not np.issubdtype(array.dtype, np.floating):
-                found = f"{array.dtype} {list(array.shape)}"
-                expected = f"floating-point {[len(ids), *spec.shape]}"
-                raise CacheError(f"{name} tokens of clips {list(ids)[:3]}...: {found}, expected {expected}")
-        for clip_id in ids:
-            self._check_known(clip_id)
-        if len(set(ids)) != len(ids):
-            raise CacheError(f"a clip stands twice in one batch: {list(ids)}")
-
-    def _store(self, rows: list[tuple[str, np.ndarray, np.ndarray]]) -> None:
-        touched = set()
-        for clip_id, visual, audio in rows:
-            number, row = self._row[clip_id]
-            shard, fd = self._shards[number]
-            pwrite_all(fd, visual.data, shard.offsets["visual"] + row * visual.nbytes)
-            pwrite_all(fd, audio.data, shard.offsets["audio"] + row * audio.nbytes)
-            touched.add(fd)
-        for fd in touched:
-            _sync_data(fd)  # data before checksum, on the disk too
-        for clip_id, visual, audio in rows:
-            number, row = self._row[clip_id]
-            shard, fd = self._shards[number]
-            crc = np.array(row_crc(clip_id, visual, audio), CRC_DTYPE)
-            pwrite_all(fd, crc.tobytes(), shard.offsets["crc32"] + row * CRC_DTYPE.itemsize)
-
-
-def _cast(tokens: np.ndarray, spec: TokenSpec, clip_id: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        stored = np.ascontiguousarray(tokens, dtype=spec.numpy_dtype)
-    # Without its sign bit, a float is finite if its bits stay below those of infinity: 20 times faster than
-    # np.isfinite on float16.
-    kind = np.dtype(f"<u{stored.itemsize}")
-    infinity = np.array(np.inf, spec.numpy_dtype).view(kind)
-    if (stored.view(kind) & (np.iinfo(kind).max >> 1)).max() >= infinity:
-        why = f"overflow {spec.dtype}" if np.isfinite(tokens).all() else "are not finite"
-        raise CacheError(f"tokens of clip {clip_id!r} {why}")
-    return stored

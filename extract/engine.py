@@ -10,17 +10,18 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache
 from avcil.errors import CacheError, ConfigError, ManifestError
 from avcil.extract.decode import Backend
+from avcil.extract.devices import device_names, run_on_devices
 from avcil.extract.encoders import build_audio_encoder, build_visual_encoder
 from avcil.extract.manifest import Clip
-from avcil.extract.pipeline import Counts, StageTimes, run_pipeline
-from avcil.extract.prepare import Preparation
+from avcil.extract.pipeline import Counts, Plan, StageTimes, run_pipeline
 from avcil.extract.preprocess import RECIPES
 from avcil.extract.tokens import Precision, TokenEncoder
 from avcil.extract.workers import PoolOptions
@@ -136,12 +137,14 @@ def extract(
     whole cache, and the next call goes on from there. Raises `EncoderError`, `CacheError`, and
     `ManifestError` where no clip at all has tokens; a cache begun here without a token is then removed.
     """
-    encoder = build_token_encoder(options)
+    devices = device_names(options.device)
+    # With several devices each process builds its own; this one says what the tokens are.
+    encoder = build_token_encoder(replace(options, device=devices[0] if len(devices) == 1 else "cpu"))
     manifest = [CacheClip(clip.id, clip.label, clip.split, _source(clip)) for clip in clips]
     _require_space(out, manifest, encoder.info)
-    with CacheWriter.open(out, encoder.info, manifest) as writer:
+    with CacheWriter.open(out, encoder.info, manifest, shards=len(devices)) as writer:
         try:
-            summary = _fill(clips, encoder, writer, options, on_progress)
+            summary = _fill(clips, encoder, writer, options, devices, on_progress)
             if not (summary.done or summary.already):
                 raise ManifestError(_all_failed(summary))
         except BaseException:
@@ -155,9 +158,10 @@ def _fill(
     encoder: TokenEncoder,
     writer: CacheWriter,
     options: ExtractOptions,
+    devices: Sequence[str],
     on_progress: Callable[[Progress], None] | None,
 ) -> ExtractSummary:
-    """Run the pipeline over the clips that the cache lacks."""
+    """Run the pipeline over the clips that the cache lacks, in this process or on several devices."""
     counts = Counts()
     lacking = set(writer.missing)
     todo = [
@@ -166,9 +170,7 @@ def _fill(
         if clip.id in lacking and (options.retry_failed or clip.id not in writer.failures)
     ]
     already, failed_before = len(clips) - len(lacking), len(lacking) - len(todo)
-    size = options.batch or (BATCH_GPU if encoder.device.type == "cuda" else BATCH_CPU)
-    workers = (os.cpu_count() or 1) if options.workers is None else options.workers
-    pool = PoolOptions(min(workers, max(1, len(todo))), options.deadline_s, ready=size)
+    plans = [_plan(replace(options, device=device), len(todo), len(devices)) for device in devices]
     began_s = time.monotonic()
 
     def tell() -> None:
@@ -177,15 +179,31 @@ def _fill(
             failed = failed_before + counts.failed
             on_progress(Progress(len(clips), already, counts.decoded, counts.stored, failed, elapsed_s))
 
-    work = Preparation(encoder.recipe, options.decoder)
-    times = run_pipeline(todo, work, encoder, writer, pool, size, counts, tell)
+    if len(plans) == 1:
+        times = run_pipeline(plans[0], todo, encoder, writer, counts, tell)
+    else:
+        times = run_on_devices(plans, todo, writer, counts, tell)
     still_lacking = set(writer.missing)
     failures = [Failure(id, *why) for id, why in writer.failures.items() if id in still_lacking]
     return ExtractSummary(counts.stored, already, failures, times, writer.unrequested)
 
 
+def _plan(options: ExtractOptions, n_clips: int, n_devices: int) -> Plan:
+    """The plan of one device; decode workers are shared out."""
+    batch_size = options.batch or (BATCH_GPU if options.device.startswith("cuda") else BATCH_CPU)
+    cores = (os.cpu_count() or 1) if options.workers is None else options.workers
+    workers = min(-(-cores // n_devices), max(1, n_clips))
+    pool = PoolOptions(workers, options.deadline_s, ready=batch_size)
+    return Plan(partial(build_token_encoder, options), options.decoder, pool, batch_size)
+
+
 def _source(clip: Clip) -> str:
-    """Say which file and part a clip is, wherever the data set lies: folder, name, `#t=start,end`."""
+    """Say which file and part a clip is, wherever the data set lies: folder, name, `#t=start,end`.
+
+    A file that is not there may turn up under another name: nothing is said of it.
+    """
+    if not clip.path.is_file():
+        return ""
     name = "/".join(clip.path.absolute().parts[-2:]).encode("utf-8", "surrogateescape")
     window = (clip.start_s, clip.end_s)
     part = "" if window == (None, None) else "#t=" + ",".join("" if s is None else f"{s:g}" for s in window)

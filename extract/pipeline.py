@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 
 import numpy as np
 
-from avcil.cache import CacheWriter, Tokens
+from avcil.cache import Tokens
 from avcil.errors import DecodeError
-from avcil.extract.decode import failure
+from avcil.extract.decode import Backend, failure
 from avcil.extract.manifest import Clip
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.tokens import TokenEncoder
@@ -40,10 +41,12 @@ class Counts:
 class StageTimes:
     """Seconds of work in each stage; stages overlap, so they add up to more than `elapsed_s`.
 
-    `decode_s` is summed over `workers` processes. `starved_s` is how long the encoders waited for clips.
+    `decode_s` is summed over `workers` processes, the others over `devices`. `starved_s` is how long the
+    encoders waited for clips.
     """
 
     workers: int = 1
+    devices: int = 1
     elapsed_s: float = 0.0
     decode_s: float = 0.0
     encode_s: float = 0.0
@@ -56,8 +59,8 @@ class StageTimes:
         elapsed_s = max(self.elapsed_s, 1e-9)
         return {
             "decode": self.decode_s / max(self.workers, 1) / elapsed_s,
-            "encode": self.encode_s / elapsed_s,
-            "write": self.write_s / elapsed_s,
+            "encode": self.encode_s / self.devices / elapsed_s,
+            "write": self.write_s / self.devices / elapsed_s,
         }
 
     @property
@@ -66,13 +69,34 @@ class StageTimes:
         return max(self.busy, key=lambda stage: self.busy[stage])
 
 
+class TokenSink(Protocol):
+    """Where tokens and failures go: a `CacheWriter`, or something that stands for one."""
+
+    def write(self, ids: Sequence[str], visual: np.ndarray, audio: np.ndarray) -> None:
+        """Store the tokens of `ids`: `visual` [n, T, S, D], `audio` [n, D]."""
+
+    def record_failure(self, id: str, kind: str, detail: str) -> None:
+        """Note why a clip has no tokens."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How clips become tokens on one device; what it is made of crosses process borders.
+
+    `build_encoder` is called once, in the process that uses it.
+    """
+
+    build_encoder: Callable[[], TokenEncoder]
+    backend: Backend
+    pool: PoolOptions
+    batch_size: int
+
+
 def run_pipeline(
+    plan: Plan,
     clips: Sequence[Clip],
-    work: Preparation,
     encoder: TokenEncoder,
-    writer: CacheWriter,
-    pool: PoolOptions,
-    batch_size: int,
+    sink: TokenSink,
     counts: Counts,
     on_progress: Callable[[], None],
 ) -> StageTimes:
@@ -81,10 +105,11 @@ def run_pipeline(
     Interrupted or failing, it stores what was encoded, ends the workers and raises. `counts` is kept up to
     date; `on_progress` is called in this thread after every clip and every batch.
     """
-    times = StageTimes(workers=max(1, pool.workers))
+    work = Preparation(encoder.recipe, plan.backend)
+    times = StageTimes(workers=max(1, plan.pool.workers))
     began_s = time.monotonic()
     batch: dict[str, PreparedClip] = {}
-    with _WriteBehind(writer, counts, times) as behind:
+    with _WriteBehind(sink, counts, times) as behind:
 
         def encode() -> None:
             started_s = time.monotonic()
@@ -100,7 +125,7 @@ def run_pipeline(
             batch.clear()
 
         on_progress()
-        with contextlib.closing(process(clips, work, pool)) as outcomes:
+        with contextlib.closing(process(clips, work, plan.pool)) as outcomes:
             for outcome in _clocked(outcomes, times):
                 counts.decoded += 1
                 times.decode_s += outcome.elapsed_s
@@ -108,7 +133,7 @@ def run_pipeline(
                     behind.fail(outcome.clip.id, outcome.value)
                 else:
                     batch[outcome.clip.id] = outcome.value
-                if len(batch) == batch_size:
+                if len(batch) == plan.batch_size:
                     encode()
                 on_progress()
         if batch:
@@ -129,10 +154,10 @@ def _clocked(outcomes: Iterator, times: StageTimes) -> Iterator:  # type: ignore
 
 
 class _WriteBehind:
-    """A thread that owns the writer while the encoders work; errors come out at the next call or the end."""
+    """A thread that owns the sink while the encoders work; errors come out at the next call or the end."""
 
-    def __init__(self, writer: CacheWriter, counts: Counts, times: StageTimes) -> None:
-        self._writer, self._counts, self._times = writer, counts, times
+    def __init__(self, sink: TokenSink, counts: Counts, times: StageTimes) -> None:
+        self._sink, self._counts, self._times = sink, counts, times
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(QUEUED_BATCHES)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
@@ -153,7 +178,7 @@ class _WriteBehind:
         """Queue tokens to be written."""
 
         def write() -> None:
-            self._writer.write(ids, tokens.visual, tokens.audio)
+            self._sink.write(ids, tokens.visual, tokens.audio)
             self._counts.stored += len(ids)
 
         self._enqueue(write)
@@ -162,7 +187,7 @@ class _WriteBehind:
         """Queue a failure to be noted."""
 
         def note() -> None:
-            self._writer.record_failure(clip_id, error.kind, error.detail)
+            self._sink.record_failure(clip_id, error.kind, error.detail)
             self._counts.failed += 1
 
         self._enqueue(note)

@@ -1,6 +1,7 @@
 """An extraction from clips to a cache: counts, failures, resuming, and leaving nothing half-written."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,22 @@ def test_workers_give_the_same_tokens(folder: Path, tmp_path: Path) -> None:
     one, other = (TokenCache(tmp_path / name).read(ids) for name in "ab")
     assert np.allclose(one.visual.astype(float), other.visual.astype(float), atol=4e-3)
     assert np.allclose(one.audio, other.audio, atol=1e-5)
+
+
+def test_several_devices_make_the_same_tokens(folder: Path, tmp_path: Path) -> None:
+    clips = listed(folder, "0", "1", "silent", "2", "3", "4")
+    extract(clips, tmp_path / "one", DEMO)
+    several = extract(clips, tmp_path / "two", replace(DEMO, device="cpu,cpu", workers=2))
+    assert (several.done, several.failed_by_kind) == (5, {"no-audio": 1})
+    assert (several.times.devices, several.times.workers) == (2, 2)
+    assert len(list((tmp_path / "two").glob("shard-*.h5"))) == 2
+    ids = [clip.id for clip in clips if "silent" not in clip.id]
+    one, two = (TokenCache(tmp_path / name).read(ids) for name in ("one", "two"))
+    assert np.allclose(one.visual.astype(float), two.visual.astype(float), atol=4e-3)
+    assert np.allclose(one.audio, two.audio, atol=1e-5)
+
+
+def test_a_device_that_is_not_there_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="cuda:9"):
+        extract(listed(folder, "0", "1"), tmp_path / "cache", replace(DEMO, device="cpu,cuda:9", workers=2))
+    assert list(tmp_path.iterdir()) == []
