@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from avcil.extract.decode import Backend
     from avcil.extract.engine import ExtractOptions
-    from avcil.extract.manifest import Clip
+    from avcil.extract.manifest import Clip, Manifest
     from avcil.extract.tokens import Precision
     from avcil.train.config import RunConfig
     from avcil.train.evaluate import Evaluation
@@ -42,6 +42,7 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 INTERRUPTED = 130
 CHANGED = ", changed"  # of a protocol that options override: its numbers are not the protocol's
+MAX_CLASSES_SHOWN = 7
 DEMO_RUNS = (
     ("upper-bound", "audio"),
     ("upper-bound", "visual"),
@@ -102,7 +103,9 @@ def _version(
 
 @app.command()
 def extract(
-    source: Annotated[Path, typer.Argument(help="Folder of class folders, or CSV id,path,label,split.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder of class folders, CSV id,path,label,split, or a published list.")
+    ],
     cache: Annotated[Path, typer.Option("--out", help="Token cache to write or to go on with.")],
     visual_encoder: Annotated[
         str, typer.Option(help="videomae-base, or demo (small, random).")
@@ -119,6 +122,15 @@ def extract(
     recipe: Annotated[
         str, typer.Option(help="recommended, or as the published scripts: released, released-ave.")
     ] = ("recommended"),
+    format: Annotated[
+        str, typer.Option(help="folder, csv, ave, vggsound, kinetics or authors (see docs/sources.md).")
+    ] = "auto",
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder of a list's videos.", show_default="where SOURCE is")
+    ] = None,
+    only: Annotated[
+        Path | None, typer.Option("--list", help="File of ids, one a line: take only these from a list.")
+    ] = None,
     split: Annotated[
         str, typer.Option(help="For class folders without splits: counts 16/4/4 or shares 0.8/0.1/0.1.")
     ] = "0.8/0.1/0.1",
@@ -146,10 +158,12 @@ def extract(
     avcil extract videos/ --out cache --visual-weights videomae-base/ --audio-weights audiomae.pth
     """
     from avcil.extract.engine import ExtractOptions
-    from avcil.extract.manifest import read_source
+    from avcil.extract.manifest import Format, SourceOptions, read_manifest
     from avcil.extract.splits import SplitRule
 
-    clips = read_source(source, split=SplitRule.parse(split, seed=split_seed))
+    rule = SplitRule.parse(split, seed=split_seed)
+    manifest = read_manifest(source, SourceOptions(cast("Format", format), videos, only, rule))
+    _show_coverage(manifest)
     options = ExtractOptions(
         visual_encoder=visual_encoder,
         audio_encoder=audio_encoder,
@@ -164,8 +178,27 @@ def extract(
         deadline_s=deadline_s,
         retry_failed=retry_failed,
     )
-    _extract(clips, cache, options)
+    _extract(list(manifest.clips), cache, options)
     out.print(f"cache: {cache}\nnext: avcil train {quote(str(cache))} --out RUN --steps N", markup=False)
+
+
+def _show_coverage(manifest: Manifest) -> None:
+    """Say which classes lack videos, the worst first; nothing if all are there."""
+    if manifest.missing:
+        n = len(manifest.clips)
+        err.print(f"{len(manifest.missing)} of {n} videos are missing; there are, by class:", markup=False)
+        lacking = [one for one in manifest.coverage() if one.present < one.listed]
+        for one in lacking[:MAX_CLASSES_SHOWN]:
+            share = f"{100 * one.present / one.listed:.0f} %"
+            line = f"  {share:>5}  {one.present} of {one.listed}  {one.label}"
+            err.print(_printable(line), markup=False)
+        if len(lacking) > MAX_CLASSES_SHOWN:
+            err.print(f"  and {len(lacking) - MAX_CLASSES_SHOWN} more classes lack some", markup=False)
+    if manifest.unplaced:
+        named = ", ".join(manifest.unplaced[:3])
+        n = len(manifest.unplaced)
+        line = f"{n} listed ids are left out, no class or no clip goes with them: {named}"
+        err.print(_printable(line), markup=False)
 
 
 def _extract(clips: list[Clip], cache: Path, options: ExtractOptions) -> None:

@@ -1,184 +1,195 @@
-"""Owns which clips a source holds: a folder of class folders or a CSV; knows no media and no encoder."""
+"""Owns which clips a source holds and which of their videos are there; knows no media and no encoder."""
 
 from __future__ import annotations
 
 import csv
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from avcil.errors import ManifestError
-from avcil.extract.splits import SPLITS, SplitRule
-
-REQUIRED_COLUMNS = ("id", "path", "label", "split")
-MEDIA_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("3gp", "avi", "flv", "gif", "m2ts", "m4s", "m4v", "mkv", "mov", "mp4"),
-        *("mpeg", "mpg", "mts", "ogg", "ogv", "ts", "vob", "webm", "wmv"),
-    )
+from avcil.extract.annotations import (
+    AVE_ALL,
+    AVE_HEADER,
+    AVE_SETS,
+    read_ave,
+    read_kinetics,
+    read_vggsound,
 )
+from avcil.extract.authors_splits import CLIPS_NAME, read_authors
+from avcil.extract.clip import SPLIT_NAMES, Clip, Entry, bare_name, timed_name
+from avcil.extract.csv_source import REQUIRED_COLUMNS, read_csv
+from avcil.extract.find_videos import VideoIndex
+from avcil.extract.folder_source import read_folder
+from avcil.extract.list_source import choose, place
+from avcil.extract.splits import SplitRule
+
+__all__ = ["Clip", "Format", "Manifest", "SourceOptions", "read_manifest", "read_source"]
+
+Format = Literal["auto", "folder", "csv", "ave", "vggsound", "kinetics", "authors"]
+FIRST_BYTES = 65_536  # of a file, to tell its format
+LISTS: dict[Format, Callable[[Path], list[Entry]]] = {
+    "ave": read_ave,
+    "vggsound": read_vggsound,
+    "kinetics": read_kinetics,
+    "authors": read_authors,
+}
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One clip to encode; `start_s`, `end_s` (s, from the file's start) where it is a part of its file."""
+class SourceOptions:
+    """How to read a source.
 
-    id: str
-    path: Path
+    `videos`: the folder that the videos of a list, or the paths of a CSV, are in; by default the source's.
+    `only`: a file of ids, one a line, to take from a list. `split`: for sources that do not say.
+    """
+
+    format: Format = "auto"
+    videos: Path | None = None
+    only: Path | None = None
+    split: SplitRule = field(default_factory=SplitRule)
+
+    def __post_init__(self) -> None:
+        if self.format not in get_args(Format):
+            raise ManifestError(f"format is {self.format!r}; it must be one of {', '.join(get_args(Format))}")
+
+
+@dataclass(frozen=True)
+class ClassCoverage:
+    """How many clips of a class are listed, and of how many the video is there."""
+
     label: str
-    split: str
-    start_s: float | None = None
-    end_s: float | None = None
+    listed: int
+    present: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The clips of a source, in its order. Those in `missing` have no file: each fails alone, later.
+
+    `unplaced`: ids that are listed and cannot become clips: no file says their class, or the source does not
+    hold them.
+    """
+
+    format: Format
+    clips: tuple[Clip, ...]
+    missing: tuple[Clip, ...] = ()
+    unplaced: tuple[str, ...] = ()
+
+    def coverage(self) -> list[ClassCoverage]:
+        """Listed and present clips by class, the smallest share present first."""
+        listed = Counter(clip.label for clip in self.clips)
+        lacking = Counter(clip.label for clip in self.missing)
+        classes = [ClassCoverage(label, n, n - lacking[label]) for label, n in listed.items()]
+        return sorted(classes, key=lambda one: one.present / one.listed)
 
 
 def read_source(source: Path, *, split: SplitRule) -> list[Clip]:
-    """List the clips of a CSV file, a folder of class folders, or a folder of train, val, test.
+    """List the clips of a source whose videos lie with it, its format detected; see `read_manifest`."""
+    return list(read_manifest(source, SourceOptions(split=split)).clips)
 
-    CSV: columns id, path (relative to the CSV), label, split, optional start_s and end_s; UTF-8. Folders:
-    `<class>/<clip>`, split by `split`, or `train|val|test/<class>/<clip>`; a clip's id is `<class>/<stem>`. A
-    file that a CSV names and that is not there stays in the list: it fails alone, later.
+
+def read_manifest(source: Path, options: SourceOptions) -> Manifest:
+    """List the clips of a folder of class folders, a CSV, or a published list; `docs/sources.md` shows each.
 
     Raises `ManifestError`, one line: what is wrong, where, what to do.
     """
+    if not source.exists():
+        raise ManifestError(
+            f"{source}: no such file or folder; give a CSV, a list or a folder of class folders"
+        )
+    format = detect(source) if options.format == "auto" else options.format
+    if format in LISTS:
+        manifest = _read_list(source, format, options)
+    else:
+        manifest = _read_direct(source, format, options)
+    if len(manifest.missing) == len(manifest.clips):
+        remedy = "; name the folder of the videos by --videos" if format != "folder" else ""
+        first = f", the first would be {manifest.clips[0].path}" if manifest.clips else ""
+        n = len(manifest.clips) + len(manifest.unplaced)
+        raise ManifestError(f"{source}: none of its {n} clips exists{first}{remedy}")
+    return manifest
+
+
+def detect(source: Path) -> Format:
+    """The format of a source, by the names of its files or the first row of the file; `csv` if unknown."""
     if source.is_dir():
-        clips = _read_folder(source, split)
-    elif source.is_file():
-        clips = _read_csv(source)
-    else:
-        raise ManifestError(f"{source}: no such file or folder; give a CSV or a folder of class folders")
-    if not any(clip.path.is_file() for clip in clips):
-        raise ManifestError(
-            f"{source}: none of its {len(clips)} clips exists, the first would be {clips[0].path}"
-        )
-    return clips
+        names = {path.name.lower() for path in source.iterdir()}
+        if CLIPS_NAME.lower() in names:
+            return "authors"
+        if names & {*AVE_SETS, AVE_ALL}:
+            return "ave"
+        lists = (path for path in source.glob("*.csv") if path.stem.lower() in SPLIT_NAMES and path.is_file())
+        return "kinetics" if any(_format_of_file(path) == "kinetics" for path in lists) else "folder"
+    return "authors" if source.name == CLIPS_NAME else _format_of_file(source)
 
 
-def _read_folder(source: Path, rule: SplitRule) -> list[Clip]:
-    folders = _subfolders(source)
-    if folders and {folder.name for folder in folders} <= set(SPLITS):
-        found = [
-            (path, _text(label.name), split.name)
-            for split in sorted(folders, key=lambda folder: SPLITS.index(folder.name))
-            for label in _subfolders(split)
-            for path in _media_files(label)
-        ]
-    else:
-        found = [
-            (path, _text(folder.name), part)
-            for folder in folders
-            for path, part in rule.assign(_text(folder.name), _media_files(folder))
-        ]
-    if not found:
-        raise ManifestError(
-            f"{source}: no clips in it; expected <class>/<clip>.mp4 or train|val|test/<class>/<clip>.mp4 "
-            f"(known endings: {' '.join(sorted(MEDIA_SUFFIXES))})"
-        )
-    ids = _unique_ids(found)
-    return [Clip(id, path, label, part) for id, (path, label, part) in zip(ids, found, strict=True)]
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _media_files(folder: Path) -> list[Path]:
-    files = (
-        entry for entry in folder.iterdir() if entry.suffix.lower() in MEDIA_SUFFIXES and not entry.is_dir()
-    )
-    return sorted(entry for entry in files if not entry.name.startswith("."))
-
-
-def _unique_ids(found: Sequence[tuple[Path, str, str]]) -> list[str]:
-    """Name clips `<class>/<stem>`; where several would share a name, add the ending, then the split."""
-    forms: list[Callable[[Path, str, str], str]] = [
-        lambda path, label, part: f"{label}/{_text(path.stem)}",
-        lambda path, label, part: f"{label}/{_text(path.name)}",
-        lambda path, label, part: f"{part}/{label}/{_text(path.name)}",
-    ]
-    ids = [forms[0](*clip) for clip in found]
-    for form in forms[1:]:
-        counts = Counter(ids)
-        ids = [form(*clip) if counts[id] > 1 else id for id, clip in zip(ids, found, strict=True)]
-    return ids
-
-
-def _text(name: str) -> str:
-    """Give a file name as valid Unicode: bytes that are not UTF-8 become escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _read_csv(source: Path) -> list[Clip]:
-    clips: list[Clip] = []
-    first_line: dict[str, int] = {}
+def _format_of_file(path: Path) -> Format:
     try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            _require_columns(source, reader.fieldnames or [])
-            for row in reader:
-                where = f"{source}, line {reader.line_num}"
-                clip = _clip(row, source.parent, where)
-                if clip.id in first_line:
-                    first = first_line[clip.id]
-                    raise ManifestError(
-                        f"{where}: id {clip.id!r} stands already in line {first}; ids must differ"
-                    )
-                first_line[clip.id] = reader.line_num
-                clips.append(clip)
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{source}: not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
-    except csv.Error as error:
-        raise ManifestError(
-            f"{source}: not a readable CSV ({error}); quote fields that hold commas or quotes"
-        ) from error
+        with path.open("rb") as file:
+            text = file.read(FIRST_BYTES).decode("utf-8-sig", "replace")
     except OSError as error:
-        raise ManifestError(f"{source}: cannot be read ({error.strerror})") from error
-    if not clips:
-        raise ManifestError(f"{source}: no clips in it; add one row a clip below the header")
-    return clips
-
-
-def _require_columns(source: Path, columns: Iterable[str]) -> None:
-    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
-    if missing:
-        raise ManifestError(
-            f"{source}, line 1: no column {', '.join(missing)}; the first line must name "
-            f"{','.join(REQUIRED_COLUMNS)}[,start_s,end_s]"
-        )
-
-
-def _clip(row: Mapping[str, str | None], folder: Path, where: str) -> Clip:
-    if None in row:
-        raise ManifestError(f"{where}: more fields than columns; quote fields that hold commas")
-    id, path, label, split = (row[name] or "" for name in REQUIRED_COLUMNS)
-    for name, value in (("id", id), ("path", path), ("label", label)):
-        if not value.strip():
-            raise ManifestError(f"{where}: {name} is empty")
-        if "\0" in value:
-            raise ManifestError(f"{where}: {name} {value!r} holds a NUL character")
-    if split not in SPLITS:
-        raise ManifestError(
-            f"{where}: split is {split!r}; it must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}"
-        )
-    start_s = _seconds(row, "start_s", where)
-    end_s = _seconds(row, "end_s", where)
-    if end_s is not None and end_s <= (start_s or 0.0):
-        raise ManifestError(f"{where}: end_s is {end_s:g}, not after start_s ({start_s or 0.0:g})")
-    return Clip(id, folder / path, label, split, start_s, end_s)
-
-
-def _seconds(row: Mapping[str, str | None], name: str, where: str) -> float | None:
-    text = (row.get(name) or "").strip()
-    if not text:
-        return None
+        raise ManifestError(f"{path}: cannot be read ({error.strerror or error})") from error
+    rows = (line.strip() for line in text.split("\n"))
+    line = next((row for row in rows if row and not row.startswith("# ")), "")
+    if line.startswith(AVE_HEADER) or (line.count("&") >= 4 and line.rsplit("&", 1)[1].strip().isdecimal()):
+        return "ave"
     try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
+        fields = [part.strip() for part in next(csv.reader([line], skipinitialspace=True), [])]
+    except csv.Error:
+        return "csv"
+    if "youtube_id" in fields and "time_start" in fields:
+        return "kinetics"
+    if set(REQUIRED_COLUMNS) <= set(fields):
+        return "csv"
+    if len(fields) == 4 and fields[3] in SPLIT_NAMES and fields[1].removesuffix(".0").isdecimal():
+        return "vggsound"
+    if fields and timed_name(bare_name(fields[0])):
+        return "kinetics"
+    return "csv"
+
+
+def _read_direct(source: Path, format: Format, options: SourceOptions) -> Manifest:
+    """A folder or a CSV: it says itself where the files are."""
+    if source.is_dir() != (format == "folder"):
+        wanted = "a folder of class folders" if format == "folder" else "a CSV file"
+        raise ManifestError(f"{source}: --format {format} expects {wanted}")
+    if options.only is not None:
         raise ManifestError(
-            f"{where}: {name} is {text!r}; it must be a number of seconds, 0 or more, or empty"
+            f"{source}: --list goes with {', '.join(LISTS)}; leave the others out of the {format}"
         )
-    return value
+    if format == "folder":
+        if options.videos is not None:
+            raise ManifestError(f"{source}: --videos goes with a list or a CSV; a folder holds its videos")
+        clips = read_folder(source, options.split)
+    else:
+        clips = read_csv(source, options.videos or source.parent)
+    return Manifest(format, tuple(clips), tuple(clip for clip in clips if not _is_there(clip.path)))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _read_list(source: Path, format: Format, options: SourceOptions) -> Manifest:
+    if format == "authors" and source.is_file():
+        source = source.parent
+    if format in ("vggsound", "authors") and source.is_dir() != (format == "authors"):
+        wanted = "the folder of the split files" if format == "authors" else "the CSV file"
+        raise ManifestError(f"{source}: --format {format} expects {wanted}")
+    entries = LISTS[format](source)
+    unplaced: list[str] = []
+    if not entries:
+        raise ManifestError(f"{source}: no clips in it; read as {format}, another format needs --format")
+    if options.only is not None:
+        entries, unplaced = choose(entries, options.only)
+    index = VideoIndex(options.videos or (source if source.is_dir() else source.parent))
+    placed = place(entries, index, options.split)
+    return Manifest(
+        format, tuple(placed.clips), tuple(placed.missing), tuple(dict.fromkeys(unplaced + placed.unplaced))
+    )
