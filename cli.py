@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from avcil.extract.decode import Backend
-    from avcil.extract.engine import ExtractOptions
+    from avcil.extract.engine import ExtractOptions, Space
     from avcil.extract.manifest import Clip, Manifest
     from avcil.extract.tokens import Precision
     from avcil.train.config import RunConfig
@@ -206,10 +206,20 @@ def _extract(clips: list[Clip], cache: Path, options: ExtractOptions) -> None:
     from avcil.report.progress import progress
 
     classes = len({clip.label for clip in clips})
-    out.print(f"{len(clips)} clips of {classes} classes", markup=False)
+
+    def on_start(space: Space) -> None:
+        out.print(
+            f"{len(clips)} clips of {classes} classes, {space.new_clips} new to the cache: "
+            f"{space.needed_bytes / 1e9:.2f} GB to write, {space.free_bytes / 1e9:.1f} GB free"
+        )
+
     with progress(out, "extracting") as show:
         summary = run_extract(
-            clips, cache, options, lambda now: show(now.already + now.done + now.failed, now.total)
+            clips,
+            cache,
+            options,
+            on_progress=lambda now: show(now.already + now.done + now.failed, now.total),
+            on_start=on_start,
         )
     out.print(
         f"{summary.done} clips encoded in {summary.elapsed_s:.1f} s ({summary.clips_per_s:.1f} clips/s), "

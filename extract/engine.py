@@ -78,6 +78,15 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Space:
+    """What an extraction will take: clips new to the cache, bytes of their tokens, bytes free on the disk."""
+
+    new_clips: int
+    needed_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
 class Failure:
     """A clip without tokens: its id, one of `decode.KINDS`, and the detail for people."""
 
@@ -130,10 +139,11 @@ def extract(
     out: Path,
     options: ExtractOptions,
     on_progress: Callable[[Progress], None] | None = None,
+    on_start: Callable[[Space], None] | None = None,
 ) -> ExtractSummary:
     """Encode the clips that the cache at `out` lacks, and note those that cannot be.
 
-    `on_progress` is called in this thread, after every decoded clip and every batch. Interrupted, it leaves a
+    `on_start` is called once, before anything is written; `on_progress` is called in this thread, after every decoded clip and every batch. Interrupted, it leaves a
     whole cache, and the next call goes on from there. Raises `EncoderError`, `CacheError`, and
     `ManifestError` where no clip at all has tokens; a cache begun here without a token is then removed.
     """
@@ -141,7 +151,9 @@ def extract(
     # With several devices each process builds its own; this one says what the tokens are.
     encoder = build_token_encoder(replace(options, device=devices[0] if len(devices) == 1 else "cpu"))
     manifest = [CacheClip(clip.id, clip.label, clip.split, _source(clip)) for clip in clips]
-    _require_space(out, manifest, encoder.info)
+    space = _space(out, manifest, encoder.info)
+    if on_start is not None:
+        on_start(space)
     with CacheWriter.open(out, encoder.info, manifest, shards=len(devices)) as writer:
         try:
             summary = _fill(clips, encoder, writer, options, devices, on_progress)
@@ -210,17 +222,19 @@ def _source(clip: Clip) -> str:
     return name.decode("utf-8", "backslashreplace") + part
 
 
-def _require_space(out: Path, manifest: Sequence[CacheClip], info: CacheInfo) -> None:
+def _space(out: Path, manifest: Sequence[CacheClip], info: CacheInfo) -> Space:
+    """Measure, and raise `CacheError` where the tokens cannot fit."""
     known = {clip.id for clip in TokenCache(out).clips} if (out / "cache.json").exists() else set()
     n_new = sum(clip.id not in known for clip in manifest)
-    needed_bytes = n_new * (info.visual.row_bytes + info.audio.row_bytes) + SPARE_BYTES
     folder = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    free_bytes = shutil.disk_usage(folder).free
-    if n_new and needed_bytes > free_bytes:
+    row_bytes = info.visual.row_bytes + info.audio.row_bytes
+    space = Space(n_new, n_new * row_bytes, shutil.disk_usage(folder).free)
+    if n_new and space.needed_bytes + SPARE_BYTES > space.free_bytes:
         raise CacheError(
-            f"{out}: the tokens of {n_new} clips need {needed_bytes / 1e9:.2f} GB and "
-            f"{free_bytes / 1e9:.2f} GB are free: make room or choose another disk"
+            f"{out}: the tokens of {n_new} clips need {space.needed_bytes / 1e9:.2f} GB and "
+            f"{space.free_bytes / 1e9:.2f} GB are free: make room or choose another disk"
         )
+    return space
 
 
 def _all_failed(summary: ExtractSummary) -> str:
