@@ -143,9 +143,10 @@ def extract(
 ) -> ExtractSummary:
     """Encode the clips that the cache at `out` lacks, and note those that cannot be.
 
-    `on_start` is called once, before anything is written; `on_progress` is called in this thread, after every decoded clip and every batch. Interrupted, it leaves a
-    whole cache, and the next call goes on from there. Raises `EncoderError`, `CacheError`, and
-    `ManifestError` where no clip at all has tokens; a cache begun here without a token is then removed.
+    `on_start` is called once, before anything is written; `on_progress` is called in this thread, after every
+    decoded clip and every batch. Interrupted, it leaves a whole cache, and the next call goes on from there.
+    Raises `EncoderError`, `CacheError`, and `ManifestError` where no clip at all has tokens; a cache begun
+    here without a token is then removed.
     """
     devices = device_names(options.device)
     # With several devices each process builds its own; this one says what the tokens are.
