@@ -80,16 +80,18 @@ def extract(
     source: Annotated[Path, typer.Argument(help="Folder of class folders, or CSV id,path,label,split.")],
     cache: Annotated[Path, typer.Option("--out", help="Token cache to write or to go on with.")],
     visual_encoder: Annotated[
-        str, typer.Option(help="videomae-base, or demo (small, random).")
+        str, typer.Option(help="videomae-small, -base, -large, demo, or your own package.module:factory.")
     ] = "videomae-base",
     audio_encoder: Annotated[
-        str, typer.Option(help="audiomae-base, or demo (small, random).")
+        str, typer.Option(help="audiomae-base, demo, or your own package.module:factory.")
     ] = "audiomae-base",
     visual_weights: Annotated[
-        str | None, typer.Option(help="Folder or file of weights; 'random' to try the plumbing.")
+        str | None,
+        typer.Option(help="Folder, .pth file, NAME[@REVISION] on the hub; 'random' to try the plumbing."),
     ] = None,
     audio_weights: Annotated[
-        str | None, typer.Option(help="File of weights; 'random' to try the plumbing.")
+        str | None,
+        typer.Option(help="Folder, file, NAME[@REVISION] on the hub; 'random' to try the plumbing."),
     ] = None,
     recipe: Annotated[
         str, typer.Option(help="recommended, or as the published scripts: released, released-ave.")
@@ -111,6 +113,7 @@ def extract(
     ] = "auto",
     deadline_s: Annotated[float, typer.Option(min=1.0, help="Seconds a clip may take to decode.")] = 60.0,
     retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
+    compile: Annotated[bool, typer.Option(help="Run the encoders through torch.compile.")] = False,
 ) -> None:
     """Encode every video once into an HDF5 cache of tokens.
 
@@ -136,6 +139,7 @@ def extract(
         precision=cast("Precision", precision),
         deadline_s=deadline_s,
         retry_failed=retry_failed,
+        compile=compile,
     )
     _extract(clips, cache, options)
     out.print(f"cache: {cache}\nnext: avcil train {cache} --out RUN --steps N", markup=False)

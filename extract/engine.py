@@ -36,6 +36,7 @@ class ExtractOptions:
     """How to extract. `workers=None`: one per core; 0: in this process. `batch=None`: by device.
 
     `deadline_s`: seconds a clip may take to decode. `retry_failed`: try clips again that failed before.
+    `compile`: run the encoders through torch.compile.
     """
 
     visual_encoder: str = "videomae-base"
@@ -50,6 +51,7 @@ class ExtractOptions:
     precision: Precision = "auto"
     deadline_s: float = 60.0
     retry_failed: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -111,7 +113,10 @@ def build_token_encoder(options: ExtractOptions) -> TokenEncoder:
     """Build both encoders with the recipe on the device; raises `EncoderError`."""
     visual = build_visual_encoder(options.visual_encoder, options.visual_weights)
     audio = build_audio_encoder(options.audio_encoder, options.audio_weights)
-    return TokenEncoder.make(visual, audio, RECIPES[options.recipe], options.device, options.precision)
+    recipe = RECIPES[options.recipe]
+    return TokenEncoder.make(
+        visual, audio, recipe, options.device, options.precision, compiled=options.compile
+    )
 
 
 def extract(
