@@ -79,19 +79,19 @@ def read_videomae(path: Path) -> VideoMaeWeights:
 
     Raises `EncoderError` for what is missing, unreadable or of another layout.
     """
-    if path.is_dir() or (path.is_file() and (path.parent / "config.json").is_file()):
-        return _read_folder(path)
-    return _read_original(path)
+    if path.is_dir():
+        config = _read_config(path)
+        file = file_in(path)
+        return _from_hugging_face(file, config, read_tensors(file))
+    raw = read_tensors(path)
+    if any(".attention.attention." in key for key in raw):
+        return _from_hugging_face(path, _read_config(path.parent), raw)
+    return _from_original(path, raw)
 
 
-def _read_folder(path: Path) -> VideoMaeWeights:
-    folder = path if path.is_dir() else path.parent
-    config = _read_config(folder)
-    file = file_in(folder) if path.is_dir() else path
+def _from_hugging_face(file: Path, config: Mapping[str, Any], raw: State) -> VideoMaeWeights:
     inside = {
-        key.removeprefix("videomae."): value
-        for key, value in read_tensors(file).items()
-        if not key.startswith(OUTSIDE)
+        key.removeprefix("videomae."): value for key, value in raw.items() if not key.startswith(OUTSIDE)
     }
     inside.pop(POSITIONS, None)
     ours: State = {}
@@ -109,13 +109,10 @@ def _read_folder(path: Path) -> VideoMaeWeights:
             ours[key] = value
     for i in range(int(config["num_hidden_layers"])):
         _join_qkv(ours, f"blocks.{i}.attention", has_bias=bool(config["qv_bias"]))
-    return VideoMaeWeights(file, f"VideoMAE, Hugging Face folder {folder.name}", ours, config)
+    return VideoMaeWeights(file, f"VideoMAE, Hugging Face folder {file.parent.name}", ours, config)
 
 
-def _read_original(path: Path) -> VideoMaeWeights:
-    raw = read_tensors(path)
-    if any(".attention.attention." in key for key in raw):
-        raise EncoderError(f"{path}: weights in Hugging Face's layout need the config.json of their folder")
+def _from_original(path: Path, raw: State) -> VideoMaeWeights:
     inside = {
         key.removeprefix("encoder."): value for key, value in raw.items() if not key.startswith(OUTSIDE)
     }

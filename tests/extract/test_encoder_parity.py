@@ -130,8 +130,9 @@ def test_a_model_without_query_and_value_biases(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fine_tuned", [False, True], ids=["pre-trained", "fine-tuned"])
 def test_the_original_file_gives_the_same_tokens(fine_tuned: bool, tmp_path: Path) -> None:
     model = hf_model(VIDEOS[0], tmp_path / "hf", "VideoMAEModel", use_mean_pooling=fine_tuned)
-    torch.save(original_checkpoint(model, fine_tuned=fine_tuned), tmp_path / "checkpoint.pth")
-    encoder = make_visual_encoder(VIDEOS[0], str(tmp_path / "checkpoint.pth"))
+    file = tmp_path / "hf" / "checkpoint.pth"  # beside a config.json that does not concern it
+    torch.save(original_checkpoint(model, fine_tuned=fine_tuned), file)
+    encoder = make_visual_encoder(VIDEOS[0], str(file))
     pixels = randn(1, 4, 32, 32, 3)
     assert (encoder.module(pixels).flatten(1, 2) - hf_tokens(model, pixels)).abs().max() < 1e-4
 
