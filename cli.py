@@ -108,16 +108,18 @@ def extract(
     ],
     cache: Annotated[Path, typer.Option("--out", help="Token cache to write or to go on with.")],
     visual_encoder: Annotated[
-        str, typer.Option(help="videomae-base, or demo (small, random).")
+        str, typer.Option(help="videomae-small, -base, -large, demo, or your own package.module:factory.")
     ] = "videomae-base",
     audio_encoder: Annotated[
-        str, typer.Option(help="audiomae-base, or demo (small, random).")
+        str, typer.Option(help="audiomae-base, demo, or your own package.module:factory.")
     ] = "audiomae-base",
     visual_weights: Annotated[
-        str | None, typer.Option(help="Folder or file of weights; 'random' to try the plumbing.")
+        str | None,
+        typer.Option(help="Folder, .pth file, NAME[@REVISION] on the hub; 'random' to try the plumbing."),
     ] = None,
     audio_weights: Annotated[
-        str | None, typer.Option(help="File of weights; 'random' to try the plumbing.")
+        str | None,
+        typer.Option(help="Folder, file, NAME[@REVISION] on the hub; 'random' to try the plumbing."),
     ] = None,
     recipe: Annotated[
         str, typer.Option(help="recommended, or as the published scripts: released, released-ave.")
@@ -150,6 +152,7 @@ def extract(
     ] = "auto",
     deadline_s: Annotated[float, typer.Option(min=1.0, help="Seconds a clip may take to decode.")] = 60.0,
     retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
+    compile: Annotated[bool, typer.Option(help="Run the encoders through torch.compile.")] = False,
 ) -> None:
     """Encode every video once into an HDF5 cache of tokens.
 
@@ -177,6 +180,7 @@ def extract(
         precision=cast("Precision", precision),
         deadline_s=deadline_s,
         retry_failed=retry_failed,
+        compile=compile,
     )
     _extract(list(manifest.clips), cache, options)
     out.print(f"cache: {cache}\nnext: avcil train {quote(str(cache))} --out RUN --steps N", markup=False)

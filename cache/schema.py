@@ -22,6 +22,7 @@ DTYPES: dict[str, np.dtype[Any]] = {  # little-endian on every machine
     "float16": np.dtype("<f2"),
     "float32": np.dtype("<f4"),
 }
+_ORIGINS = {f"{kind}_encoder.{key}" for kind in ("visual", "audio") for key in ("weights", "weights_sha256")}
 MAX_ID_BYTES = 1024
 MAX_TEXT_BYTES = 8192  # a label or a source; well below the csv module's limit for a field
 
@@ -59,19 +60,23 @@ class EncoderInfo:
     """Which frozen encoder made the tokens.
 
     `fingerprint` is the hexadecimal sha256 of its configuration and weights and alone decides whether two
-    encoders are the same; `weights` says in words where they came from.
+    encoders are the same; `weights` says in words where they came from, `weights_sha256` is the hash of the
+    file they were read from, None (and not in `cache.json`) where there was none.
 
     Raises:
-        CacheError: `fingerprint` is not 64 lower-case hexadecimal digits.
+        CacheError: `fingerprint` or `weights_sha256` is not 64 lower-case hexadecimal digits.
     """
 
     name: str
     fingerprint: str
     weights: str
+    weights_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        if len(self.fingerprint) != 64 or set(self.fingerprint) - set(string.hexdigits.lower()):
-            raise CacheError(f"fingerprint {self.fingerprint!r} of encoder {self.name!r}: expected a sha256")
+        for key in ("fingerprint", "weights_sha256"):
+            value = getattr(self, key)
+            if value is not None and (len(value) != 64 or set(value) - set(string.hexdigits.lower())):
+                raise CacheError(f"{key} {value!r} of encoder {self.name!r}: expected a sha256")
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,9 @@ class CacheInfo:
     def to_json(self) -> str:
         """The text of `cache.json`: the same text for the same content."""
         content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        for key in ("visual_encoder", "audio_encoder"):
+            if content[key]["weights_sha256"] is None:
+                del content[key]["weights_sha256"]
         return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -131,7 +139,8 @@ class CacheInfo:
         for key in ("visual", "audio"):
             _check_keys(data[key], {"shape": list, "dtype": str}, f"{key}.")
         for key in ("visual_encoder", "audio_encoder"):
-            _check_keys(data[key], encoder_keys, f"{key}.")
+            hashed = {"weights_sha256": str} if "weights_sha256" in data[key] else {}
+            _check_keys(data[key], {**encoder_keys, **hashed}, f"{key}.")
         return cls(
             visual=TokenSpec(tuple(data["visual"]["shape"]), data["visual"]["dtype"]),
             audio=TokenSpec(tuple(data["audio"]["shape"]), data["audio"]["dtype"]),
@@ -174,13 +183,13 @@ class CacheClip:
 def differences(have: CacheInfo, want: CacheInfo) -> list[str]:
     """What keeps tokens of `have` and `want` from being mixed, one line a field; empty if nothing does.
 
-    The words about the weights are not compared: the fingerprints decide.
+    Where the weights came from is not compared: the fingerprints decide.
     """
     old, new = _flat(json.loads(have.to_json())), _flat(json.loads(want.to_json()))
     return [
         f"{key}: the cache has {old.get(key)!r}, asked for {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key not in ("visual_encoder.weights", "audio_encoder.weights")
+        if old.get(key) != new.get(key) and key not in _ORIGINS
     ]
 
 

@@ -35,6 +35,7 @@ class ExtractOptions:
     """How to extract. `workers=None`: one per core; 0: in this process. `batch=None`: by device.
 
     `deadline_s`: seconds a clip may take to decode. `retry_failed`: try clips again that failed before.
+    `compile`: run the encoders through torch.compile.
     """
 
     visual_encoder: str = "videomae-base"
@@ -49,6 +50,7 @@ class ExtractOptions:
     precision: Precision = "auto"
     deadline_s: float = 60.0
     retry_failed: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -131,7 +133,10 @@ def build_token_encoder(options: ExtractOptions) -> TokenEncoder:
     """Build both encoders with the recipe on the device; raises `EncoderError`."""
     visual = build_visual_encoder(options.visual_encoder, options.visual_weights)
     audio = build_audio_encoder(options.audio_encoder, options.audio_weights)
-    return TokenEncoder.make(visual, audio, RECIPES[options.recipe], options.device, options.precision)
+    recipe = RECIPES[options.recipe]
+    return TokenEncoder.make(
+        visual, audio, recipe, options.device, options.precision, compiled=options.compile
+    )
 
 
 def extract(
@@ -230,9 +235,10 @@ def _space(out: Path, manifest: Sequence[CacheClip], info: CacheInfo) -> Space:
     folder = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     row_bytes = info.visual.row_bytes + info.audio.row_bytes
     space = Space(n_new, n_new * row_bytes, shutil.disk_usage(folder).free)
-    if n_new and space.needed_bytes + SPARE_BYTES > space.free_bytes:
+    least_bytes = space.needed_bytes + SPARE_BYTES
+    if n_new and least_bytes > space.free_bytes:
         raise CacheError(
-            f"{out}: the tokens of {n_new} clips need {space.needed_bytes / 1e9:.2f} GB and "
+            f"{out}: the tokens of {n_new} clips need {least_bytes / 1e9:.2f} GB and "
             f"{space.free_bytes / 1e9:.2f} GB are free: make room or choose another disk"
         )
     return space

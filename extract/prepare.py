@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from avcil.errors import DecodeError
 from avcil.extract.decode import Backend, decode, failure
 from avcil.extract.manifest import Clip
-from avcil.extract.preprocess import Recipe, log_mel, resize_crop
+from avcil.extract.preprocess import Recipe, hear, resize_crop
 
 
 @dataclass(frozen=True)
 class PreparedClip:
-    """What the encoders take: frames uint8 [N, size, size, 3] and mel float32 [mel_frames, mel_bins]."""
+    """What the encoders take: frames uint8 [N, size, size, 3] and mel float32 [mel_frames, mel_bins].
+
+    For an encoder that hears waveforms, `mel` is one, float32 [samples].
+    """
 
     frames: NDArray[np.uint8]
     mel: NDArray[np.float32]
@@ -34,7 +37,7 @@ class Preparation:
             decoded = decode(clip.path, self.recipe.request(clip.start_s, clip.end_s), self.backend)
             return PreparedClip(
                 resize_crop(decoded.frames, self.recipe.image_size),
-                log_mel(decoded.audio, decoded.sample_rate_hz, self.recipe),
+                hear(decoded.audio, decoded.sample_rate_hz, self.recipe),
             )
         except DecodeError as error:
             return error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torchaudio.compliance import kaldi
 from torchaudio.functional import resample
 
+from avcil.extract.contract import FramesInput, MelInput, WaveformInput
 from avcil.extract.decode import DecodeRequest, failure
 from avcil.extract.frame_rules import FrameRule
 
@@ -29,7 +30,8 @@ class Recipe:
 
     `mel_mean`, `mel_std`: log-mel x becomes (x - mean) / (2 * std), or stays as it is where both are None;
     padding to `mel_frames` is with 0 after that. `frame_fps`: see `FrameRule`. `crop`: shortest side to
-    `image_size` (bilinear, antialiased), then the centre.
+    `image_size` (bilinear, antialiased), then the centre. `wave_samples`: the encoder hears the waveform, cut
+    or padded to so many samples, and what is said of the spectrogram does not matter; None: it does.
     """
 
     name: Literal["recommended", "released"]
@@ -47,24 +49,48 @@ class Recipe:
     mel_frames: int = 1024
     frame_length_ms: float = 25.0
     frame_shift_ms: float = 10.0
+    wave_samples: int | None = None
 
     def request(self, start_s: float | None = None, end_s: float | None = None) -> DecodeRequest:
         """Say what to decode of a clip for this recipe (window in s)."""
         return DecodeRequest(self.n_frames, FrameRule(self.frame_fps), start_s, end_s)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the recipe as plain JSON values."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        """Give the recipe as plain JSON values; `wave_samples` only where there is something to say."""
+        values = asdict(self)
+        if self.wave_samples is None:
+            del values["wave_samples"]
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    def fitted(self, visual: FramesInput, audio: MelInput | WaveformInput) -> Recipe:
+        """Give the recipe with what two encoders ask for: sizes always, the rest where they say so."""
+        seen = replace(
+            self,
+            n_frames=visual.n_frames,
+            image_size=visual.image_size,
+            pixel_mean=visual.mean or self.pixel_mean,
+            pixel_std=visual.std or self.pixel_std,
+        )
+        if isinstance(audio, WaveformInput):
+            return replace(seen, sample_rate_hz=audio.sample_rate_hz, wave_samples=audio.n_samples)
+        mean, std = audio.mean_std or (self.mel_mean, self.mel_std)
+        return replace(
+            seen,
+            sample_rate_hz=audio.sample_rate_hz or self.sample_rate_hz,
+            mel_mean=mean,
+            mel_std=std,
+            mel_frames=audio.mel_frames,
+            mel_bins=audio.mel_bins,
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """Rebuild a recipe from `to_dict`; raises ValueError naming unknown or missing keys."""
         known = {field.name for field in fields(cls)}
-        if set(values) != known:
+        if set(values) | {"wave_samples"} != known:
             raise ValueError(
-                f"recipe: unknown keys {sorted(set(values) - known)}, missing {sorted(known - set(values))}"
+                f"recipe: unknown keys {sorted(set(values) - known)}, missing "
+                f"{sorted(known - set(values) - {'wave_samples'})}"
             )
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
@@ -106,18 +132,25 @@ def normalise(frames: Tensor, recipe: Recipe) -> Tensor:
     return (frames.float() - mean) / std
 
 
+def hear(audio: NDArray[np.float32], rate_hz: int, recipe: Recipe) -> NDArray[np.float32]:
+    """Turn float32 [channels, samples] into what the audio encoder takes: `log_mel`, or the waveform.
+
+    The waveform is float32 [wave_samples], mono, cut or padded with 0 at its end.
+    """
+    if recipe.wave_samples is None:
+        return log_mel(audio, rate_hz, recipe)
+    wave = _mono(audio, rate_hz, recipe)[0, : recipe.wave_samples]
+    padded: NDArray[np.float32] = F.pad(wave, (0, recipe.wave_samples - len(wave))).numpy()
+    return padded
+
+
 def log_mel(audio: NDArray[np.float32], rate_hz: int, recipe: Recipe) -> NDArray[np.float32]:
     """Turn float32 [channels, samples] into the log-mel spectrogram float32 [mel_frames, mel_bins].
 
     Kaldi filter bank (Hanning window, htk_compat, no dither, no energy, mean of the waveform removed), cut or
     padded with 0 to `mel_frames`. Raises `DecodeError` `no-audio` for less sound than one analysis window.
     """
-    wave = torch.from_numpy(audio)
-    wave = wave.mean(0, keepdim=True) if recipe.channel_rule == "mean" else wave[:1]
-    wave = _resample(wave, rate_hz, recipe.sample_rate_hz)
-    n_window = int(recipe.sample_rate_hz * recipe.frame_length_ms / 1000)
-    if wave.shape[1] < n_window:
-        raise failure("no-audio", f"only {1000 * audio.shape[1] / rate_hz:.0f} ms of sound")
+    wave = _mono(audio, rate_hz, recipe)
     mel = kaldi.fbank(
         wave - wave.mean(),
         sample_frequency=recipe.sample_rate_hz,
@@ -133,6 +166,17 @@ def log_mel(audio: NDArray[np.float32], rate_hz: int, recipe: Recipe) -> NDArray
         mel = (mel - recipe.mel_mean) / (2 * recipe.mel_std)
     padded: NDArray[np.float32] = F.pad(mel, (0, 0, 0, recipe.mel_frames - len(mel))).numpy()
     return padded
+
+
+def _mono(audio: NDArray[np.float32], rate_hz: int, recipe: Recipe) -> Tensor:
+    """One channel at the recipe's rate, [1, samples]; `no-audio` for less than one analysis window."""
+    wave = torch.from_numpy(audio)
+    wave = wave.mean(0, keepdim=True) if recipe.channel_rule == "mean" else wave[:1]
+    wave = _resample(wave, rate_hz, recipe.sample_rate_hz)
+    n_window = int(recipe.sample_rate_hz * recipe.frame_length_ms / 1000)
+    if wave.shape[1] < n_window:
+        raise failure("no-audio", f"only {1000 * audio.shape[1] / rate_hz:.0f} ms of sound")
+    return wave
 
 
 def _resample(wave: Tensor, rate_hz: int, target_hz: int) -> Tensor:

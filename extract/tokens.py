@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from avcil.cache import CacheInfo, Tokens, TokenSpec
 from avcil.errors import EncoderError
+from avcil.extract.compiled import FixedBatch, Forward
 from avcil.extract.encoders import AudioEncoder, VisualEncoder
 from avcil.extract.prepare import PreparedClip
 from avcil.extract.preprocess import Recipe, normalise
@@ -21,22 +23,32 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class TokenEncoder:
-    """Both encoders on one device, with the recipe cut to what they take."""
+    """Both encoders on one device, with the recipe cut to what they take, and how their modules are run."""
 
     visual: VisualEncoder
     audio: AudioEncoder
     recipe: Recipe
     device: torch.device
     dtype: torch.dtype
+    see: Forward = field(repr=False)
+    hear: Forward = field(repr=False)
 
     @classmethod
     def make(
-        cls, visual: VisualEncoder, audio: AudioEncoder, recipe: Recipe, device: str, precision: Precision
+        cls,
+        visual: VisualEncoder,
+        audio: AudioEncoder,
+        recipe: Recipe,
+        device: str,
+        precision: Precision,
+        *,
+        compiled: bool = False,
     ) -> TokenEncoder:
         """Put the encoders on a device (`auto`: the GPU where there is one) in a precision.
 
-        `auto` is fp16 on a GPU, finer than bf16 at the same speed, and fp32 on a CPU. Raises `EncoderError`
-        for a device that is not there or fp16 on a CPU.
+        `auto` is fp16 on a GPU, finer than bf16 at the same speed, and fp32 on a CPU. `compiled`: through
+        `torch.compile`, see `FixedBatch`. Raises `EncoderError` for a device that is not there or fp16 on a
+        CPU.
         """
         place = _device(device)
         on_gpu = place.type == "cuda"
@@ -45,21 +57,17 @@ class TokenEncoder:
             raise EncoderError(f"precision fp16 needs a GPU; on {place} choose fp32 or bf16")
         visual.module.to(place)
         audio.module.to(place)
-        fitted = replace(
-            recipe,
-            n_frames=visual.config.n_frames,
-            image_size=visual.config.image_size,
-            mel_frames=audio.config.mel_frames,
-            mel_bins=audio.config.mel_bins,
+        see, hear = (FixedBatch(m) if compiled else m for m in (visual.module, audio.module))
+        return cls(
+            visual, audio, recipe.fitted(visual.input, audio.input), place, _DTYPES[name], see=see, hear=hear
         )
-        return cls(visual, audio, fitted, place, _DTYPES[name])
 
     @property
     def info(self) -> CacheInfo:
         """What a cache says of these tokens: visual float16 [T, S, D], audio float32 [D]."""
         return CacheInfo(
-            visual=TokenSpec(self.visual.config.token_shape, "float16"),
-            audio=TokenSpec(self.audio.config.token_shape, "float32"),
+            visual=TokenSpec(self.visual.token_shape, "float16"),
+            audio=TokenSpec(self.audio.token_shape, "float32"),
             recipe=self.recipe.to_dict(),
             visual_encoder=self.visual.info,
             audio_encoder=self.audio.info,
@@ -68,20 +76,30 @@ class TokenEncoder:
     def encode(self, clips: Sequence[PreparedClip]) -> Tokens:
         """Encode a batch: visual float16 [B, T, S, D] and audio float32 [B, D].
 
-        Raises `EncoderError` where the batch does not fit into the device's memory.
+        Raises `EncoderError` where the batch does not fit into the device's memory, or where an encoder gives
+        other tokens than it promised.
         """
         frames = torch.from_numpy(np.stack([clip.frames for clip in clips])).to(self.device)
         mel = torch.from_numpy(np.stack([clip.mel for clip in clips])).to(self.device)
         mixed = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         try:
             with torch.inference_mode(), mixed:
-                visual = self.visual.module(normalise(frames, self.recipe))
-                audio = self.audio.module(mel)
+                visual = self.see(normalise(frames, self.recipe))
+                audio = self.hear(mel)
         except torch.OutOfMemoryError as error:
             raise EncoderError(
                 f"{len(clips)} clips do not fit into the memory of {self.device}: lower --batch"
             ) from error
+        _require_shape(visual, (len(clips), *self.visual.token_shape), self.visual.info.name)
+        _require_shape(audio, (len(clips), *self.audio.token_shape), self.audio.info.name)
         return Tokens(visual=visual.half().cpu().numpy(), audio=audio.float().cpu().numpy())
+
+
+def _require_shape(tokens: Tensor, shape: tuple[int, ...], name: str) -> None:
+    if not isinstance(tokens, Tensor):
+        raise EncoderError(f"encoder {name!r} gives a {type(tokens).__name__}, not one tensor")
+    if tuple(tokens.shape) != shape:
+        raise EncoderError(f"encoder {name!r} gives tokens {list(tokens.shape)} instead of {list(shape)}")
 
 
 def _device(name: str) -> torch.device:

@@ -125,13 +125,13 @@ class VideoTransformer(nn.Module):
 class AudioTransformer(nn.Module):
     """AudioMAE's encoder: log-mel [B, F, mel bins] -> one vector [B, D]: the mean over patches, normed.
 
-    The class token takes part in the attention and not in the mean. The last norm has neither weight nor bias
-    (eps 1e-6), since the self-supervised file has no `fc_norm`.
+    The class token takes part in the attention and not in the mean. The last norm (eps 1e-6) has weight and
+    bias with `pool_norm` only: fine-tuned files bring them as `fc_norm`, the self-supervised one does not.
     """
 
     positions: Tensor
 
-    def __init__(self, config: AudioConfig) -> None:
+    def __init__(self, config: AudioConfig, *, pool_norm: bool = False) -> None:
         super().__init__()
         self.config = config
         width = config.blocks.width
@@ -140,6 +140,7 @@ class AudioTransformer(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(width))
         self.register_buffer("positions", sine_cosine_2d(grid, width))  # [1 + P, D], in published files too
         self.blocks = nn.ModuleList(Block(config.blocks) for _ in range(config.blocks.depth))
+        self.pool_norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=pool_norm)
 
     def forward(self, mel: Tensor) -> Tensor:
         """Encode a batch of spectrograms."""
@@ -150,4 +151,5 @@ class AudioTransformer(nn.Module):
         x = torch.cat([first.to(x.dtype), x], dim=1)
         for block in self.blocks:
             x = block(x)
-        return F.layer_norm(x[:, 1:].float().mean(1), (x.shape[-1],), eps=1e-6)
+        vector: Tensor = self.pool_norm(x[:, 1:].float().mean(1))
+        return vector

@@ -82,3 +82,12 @@ def test_differences_name_fields_and_ignore_words_about_weights(info: CacheInfo)
 def test_clips_that_cannot_be_stored_are_refused(clip_id: str, label: str, split: str) -> None:
     with pytest.raises(CacheError, match="clip"):
         CacheClip(clip_id, label, split)
+
+
+def test_the_hash_of_a_weight_file_travels_and_does_not_decide(info: CacheInfo) -> None:
+    hashed = replace(info, visual_encoder=replace(info.visual_encoder, weights_sha256="0f" * 32))
+    assert CacheInfo.from_json(hashed.to_json()) == hashed
+    assert "weights_sha256" not in info.to_json()
+    assert differences(info, hashed) == differences(hashed, info) == []
+    with pytest.raises(CacheError, match="weights_sha256 'x' of encoder"):
+        replace(info.visual_encoder, weights_sha256="x")

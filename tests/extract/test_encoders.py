@@ -1,13 +1,22 @@
 """Named encoders, their weights and their fingerprints."""
 
-import argparse
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from support.weight_files import (
+    AUDIO,
+    HF_CONFIG,
+    VIDEO,
+    audiomae_file,
+    audiomae_state,
+    randn,
+    videomae_folder,
+    videomae_state,
+)
 
 from avcil.errors import EncoderError
 from avcil.extract.encoders import (
@@ -18,101 +27,12 @@ from avcil.extract.encoders import (
     make_audio_encoder,
     make_visual_encoder,
 )
-from avcil.extract.vit import AudioConfig, BlockConfig, VisualConfig
-
-SIZE = BlockConfig(width=12, depth=2, heads=3, mlp_width=20, norm_eps=1e-6)
-VIDEO = VisualConfig("small", SIZE, image_size=16, patch=8, n_frames=4)
-AUDIO = AudioConfig("small", SIZE, mel_frames=16, mel_bins=8, patch=8)
-HF_CONFIG = {
-    "model_type": "videomae",
-    "hidden_size": 12,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "intermediate_size": 20,
-    "image_size": 16,
-    "patch_size": 8,
-    "num_frames": 4,
-    "tubelet_size": 2,
-    "layer_norm_eps": 1e-12,
-    "hidden_act": "gelu",
-    "use_mean_pooling": False,
-}
-
-
-def randn(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
-def videomae_state() -> dict[str, Tensor]:
-    """A pre-training checkpoint in the layout that `transformers` publishes."""
-    state = {
-        "mask_token": randn(1, 1, 4),
-        "encoder_to_decoder.weight": randn(4, 12),
-        "decoder.norm.weight": randn(4),
-        "videomae.embeddings.patch_embeddings.projection.weight": randn(12, 3, 2, 8, 8),
-        "videomae.embeddings.patch_embeddings.projection.bias": randn(12),
-        "videomae.layernorm.weight": randn(12),
-        "videomae.layernorm.bias": randn(12) + 1,
-    }
-    for i in range(2):
-        at = f"videomae.encoder.layer.{i}."
-        for name, rows, columns in (
-            ("attention.attention.query", 12, 12),
-            ("attention.attention.key", 12, 12),
-            ("attention.attention.value", 12, 12),
-            ("attention.output.dense", 12, 12),
-            ("intermediate.dense", 20, 12),
-            ("output.dense", 12, 20),
-        ):
-            state[f"{at}{name}.weight"] = randn(rows, columns) + i
-            if "attention.attention" not in name:
-                state[f"{at}{name}.bias"] = randn(rows) + i
-        state |= {f"{at}attention.attention.{name}": randn(12) + i for name in ("q_bias", "v_bias")}
-        for name in ("layernorm_before", "layernorm_after"):
-            state |= {f"{at}{name}.{kind}": randn(12) + i for kind in ("weight", "bias")}
-    return state
-
-
-def audiomae_state() -> dict[str, Tensor]:
-    """A pre-training checkpoint in timm's layout, with the decoder that AudioMAE leaves in it."""
-    state = {
-        "cls_token": randn(1, 1, 12),
-        "pos_embed": randn(1, 3, 12),
-        "patch_embed.proj.weight": randn(12, 1, 8, 8),
-        "patch_embed.proj.bias": randn(12),
-        "norm.weight": randn(12),
-        "norm.bias": randn(12),
-        "mask_token": randn(1, 1, 4),
-        "decoder_embed.weight": randn(4, 12),
-    }
-    shapes = {"attn.qkv": (36, 12), "attn.proj": (12, 12), "mlp.fc1": (20, 12), "mlp.fc2": (12, 20)}
-    for i in range(2):
-        for name, (rows, columns) in shapes.items():
-            state |= {
-                f"blocks.{i}.{name}.weight": randn(rows, columns),
-                f"blocks.{i}.{name}.bias": randn(rows),
-            }
-        for name in ("norm1", "norm2"):
-            state |= {f"blocks.{i}.{name}.{kind}": randn(12) for kind in ("weight", "bias")}
-    return state
-
-
-def videomae_folder(folder: Path, state: dict[str, Tensor] | None = None, **config: object) -> str:
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({**HF_CONFIG, **config}))
-    save_file(videomae_state() if state is None else state, folder / "model.safetensors")
-    return str(folder)
-
-
-def audiomae_file(path: Path, state: dict[str, Tensor]) -> str:
-    torch.save({"model": state, "args": argparse.Namespace(epochs=32), "epoch": 31}, path)
-    return str(path)
 
 
 def test_demo_encoders_are_always_the_same() -> None:
     visual, audio = build_visual_encoder("demo"), build_audio_encoder("demo")
     assert visual.info == build_visual_encoder("demo", "random").info
-    assert visual.config.token_shape == (8, 16, 96) and audio.config.token_shape == (96,)
+    assert visual.token_shape == (8, 16, 96) and audio.token_shape == (96,)
     assert visual.module(torch.zeros(1, 16, 64, 64, 3)).shape == (1, 8, 16, 96)
     assert audio.module(torch.zeros(1, 384, 128)).shape == (1, 96)
     assert visual.info.weights == "random (seed 0)" and visual.info.fingerprint != audio.info.fingerprint
@@ -164,7 +84,7 @@ def test_videomae_parameters_land_where_they_belong(tmp_path: Path) -> None:
     ]
     assert all(torch.equal(ours, state[key]) for ours, key in pairs)
     assert (k_bias == 0).all()
-    assert encoder.config.blocks.norm_eps == 1e-12 and encoder.module.blocks[0].norm1.eps == 1e-12
+    assert encoder.module.config.blocks.norm_eps == 1e-12 and encoder.module.blocks[0].norm1.eps == 1e-12
 
 
 def test_a_bin_file_and_no_final_norm(tmp_path: Path) -> None:
@@ -177,7 +97,7 @@ def test_a_bin_file_and_no_final_norm(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save(state, folder / "pytorch_model.bin")
     encoder = make_visual_encoder(VIDEO, str(folder))
-    assert not encoder.config.final_norm and isinstance(encoder.module.norm, torch.nn.Identity)
+    assert not encoder.module.config.final_norm and isinstance(encoder.module.norm, torch.nn.Identity)
 
 
 def test_the_fingerprint_follows_weights_and_configuration(tmp_path: Path) -> None:
@@ -248,3 +168,61 @@ def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
         make_audio_encoder(AUDIO, str(tmp_path / "a.pth"))
     with pytest.raises(EncoderError, match="no such weights file"):
         make_audio_encoder(AUDIO, str(tmp_path / "b.pth"))
+
+
+def test_the_hash_of_the_file_is_kept_and_does_not_decide(tmp_path: Path) -> None:
+    folder = videomae_folder(tmp_path / "a")
+    safe = make_visual_encoder(VIDEO, folder).info
+    assert safe.weights_sha256 == hashlib.sha256((tmp_path / "a/model.safetensors").read_bytes()).hexdigest()
+    other = Path(videomae_folder(tmp_path / "b"))
+    torch.save(videomae_state(), other / "pytorch_model.bin")
+    (other / "model.safetensors").unlink()
+    pickled = make_visual_encoder(VIDEO, str(other)).info
+    assert pickled.fingerprint == safe.fingerprint and pickled.weights_sha256 != safe.weights_sha256
+    assert build_visual_encoder("demo").info.weights_sha256 is None
+
+
+def test_a_file_out_of_a_folder_is_read_with_its_config(tmp_path: Path) -> None:
+    folder = videomae_folder(tmp_path / "vm")
+    whole, file = (make_visual_encoder(VIDEO, at).info for at in (folder, f"{folder}/model.safetensors"))
+    assert whole.fingerprint == file.fingerprint
+    (tmp_path / "vm/config.json").unlink()
+    with pytest.raises(EncoderError, match=r"config\.json: not readable"):
+        make_visual_encoder(VIDEO, f"{folder}/model.safetensors")
+
+
+def test_what_a_config_leaves_out_is_the_default_of_transformers(tmp_path: Path) -> None:
+    folder = videomae_folder(tmp_path / "vm")
+    config = {key: value for key, value in HF_CONFIG.items() if key != "num_attention_heads"}
+    (tmp_path / "vm/config.json").write_text(json.dumps(config))
+    with pytest.raises(EncoderError, match="num_attention_heads is 12, not 3"):
+        make_visual_encoder(VIDEO, folder)
+
+
+def test_original_files_name_what_does_not_fit(tmp_path: Path) -> None:
+    state = {"encoder.patch_embed.proj.weight": randn(12, 3, 2, 8, 8), "encoder.extra": randn(1)}
+    torch.save({"model": {**state, "decoder.x": randn(1)}, "optimizer": {"step": 3}}, tmp_path / "a.pth")
+    with pytest.raises(EncoderError) as caught:
+        make_visual_encoder(VIDEO, str(tmp_path / "a.pth"))
+    text = str(caught.value)
+    assert "missing blocks.0.attention.out.bias" in text and "unexpected extra" in text
+    assert "decoder" not in text
+
+
+def test_a_fine_tuned_audio_file_brings_the_norm_of_its_vector(tmp_path: Path) -> None:
+    state = audiomae_state()
+    plain = make_audio_encoder(AUDIO, audiomae_file(tmp_path / "a.pth", state))
+    state |= {"fc_norm.weight": randn(12), "fc_norm.bias": randn(12), "head.weight": randn(5, 12)}
+    tuned = make_audio_encoder(AUDIO, audiomae_file(tmp_path / "b.pth", state))
+    mel = torch.linspace(-1, 1, 128).view(1, 16, 8)
+    expected = plain.module(mel) * state["fc_norm.weight"] + state["fc_norm.bias"]
+    assert torch.allclose(tuned.module(mel), expected, atol=1e-5)
+    assert plain.info.fingerprint != tuned.info.fingerprint
+
+
+def test_an_audio_folder_without_weights(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
+        make_audio_encoder(AUDIO, str(tmp_path))
+    save_file({"x": randn(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(EncoderError, match=r"model\.safetensors: the weights do not fit .* unexpected x"):
+        make_audio_encoder(AUDIO, str(tmp_path))

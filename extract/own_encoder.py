@@ -1,0 +1,79 @@
+"""Owns finding a user's encoder: `package.module:factory` in, an `OwnEncoder` with its fingerprint out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import string
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, cast
+
+from avcil.errors import EncoderError
+from avcil.extract.contract import FramesInput, OwnEncoder
+from avcil.extract.weights import fingerprint
+
+Kind = Literal["visual", "audio"]
+
+
+def is_own(name: str) -> bool:
+    """Say whether an encoder's name is that of a factory."""
+    return ":" in name
+
+
+def load_own_encoder(kind: Kind, name: str, weights: str | None) -> OwnEncoder:
+    """Call the factory `package.module:factory` with `weights`, and give what it makes with a fingerprint.
+
+    Modules are looked for as Python does and then in the current folder. Raises `EncoderError` where the
+    factory cannot be found or fails, or makes something else than an encoder of this kind.
+    """
+    option = f"--{kind}-encoder {name}"
+    factory = _factory(option, name)
+    try:
+        own = factory(weights)
+    except EncoderError:
+        raise
+    except Exception as error:  # a user's code: whatever it raises is theirs to mend
+        raise EncoderError(f"{option}: the factory failed ({type(error).__name__}: {error})") from error
+    if not isinstance(own, OwnEncoder):
+        raise EncoderError(f"{option}: the factory gave a {type(own).__name__}, not an OwnEncoder")
+    if isinstance(own.input, FramesInput) != (kind == "visual"):
+        raise EncoderError(
+            f"{option}: {own.name!r} takes {type(own.input).__name__}; a visual encoder takes FramesInput, "
+            "an audio encoder MelInput or WaveformInput"
+        )
+    return dataclasses.replace(own, fingerprint=_fingerprint(option, own))
+
+
+def _factory(option: str, name: str) -> Callable[[str | None], object]:
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # the installed command does not look there by itself
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # importing runs a user's code
+        raise EncoderError(
+            f"{option}: cannot import {module_name!r} ({type(error).__name__}: {error}); it is looked for "
+            f"among the installed packages and in {here}"
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise EncoderError(f"{option}: {module_name!r} has no function {attribute!r}")
+    return cast("Callable[[str | None], object]", factory)
+
+
+def _fingerprint(option: str, own: OwnEncoder) -> str:
+    if own.fingerprint is None:
+        facts = {
+            "name": own.name,
+            "input": {"kind": type(own.input).__name__, **dataclasses.asdict(own.input)},
+            "token_shape": own.token_shape,
+        }
+        return fingerprint(facts, own.module)
+    if len(own.fingerprint) != 64 or set(own.fingerprint) - set(string.hexdigits.lower()):
+        raise EncoderError(
+            f"{option}: fingerprint {own.fingerprint!r} is not 64 lower-case hexadecimal digits"
+        )
+    return own.fingerprint
