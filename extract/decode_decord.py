@@ -12,22 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avcil.extract.decode import DecodedClip, DecodeRequest, failure
-from avcil.extract.decode_pyav import Picture
-from avcil.extract.media import Media, open_media, require_whole
-from avcil.extract.sound import read_sound
+from avcil.extract.decode_pyav import Picture, finish
+from avcil.extract.media import Media, open_media
 
 
 def decode_with_decord(path: Path, request: DecodeRequest) -> DecodedClip:
     """Decode the frames with decord and the sound with PyAV; the contract is `decode.decode`."""
     decord.logging.set_level(decord.logging.QUIET)
-    with open_media(path) as media:
+    with open_media(path, request) as media:
         try:
             picture = _read_picture(path, media, request)
         except (RuntimeError, decord.DECORDError) as error:
             raise failure("corrupt", f"decord cannot decode the picture: {_first_line(error)}") from error
-        sound = read_sound(media, request)
-        require_whole(media, picture.end_s, sound.end_s)
-    return DecodedClip(picture.frames, picture.times_s, sound.samples, sound.rate_hz)
+        return finish(media, request, picture)
 
 
 def _read_picture(path: Path, media: Media, request: DecodeRequest) -> Picture:
