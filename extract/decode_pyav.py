@@ -63,9 +63,10 @@ def _decode_part(path: Path, request: DecodeRequest) -> DecodedClip | None:
         if media is None or picture is None:
             return None
         try:
-            return finish(media, request, picture)
+            clip = finish(media, request, picture)
         except DecodeError:
             return None
+        return None if clip.missing_audio and media.audio is not None else clip
 
 
 def read_by_gop(media: Media, request: DecodeRequest) -> Picture | None:
@@ -104,7 +105,7 @@ def _decode_ranges(media: Media, wanted: set[int]) -> dict[int, VideoFrame] | No
             return None
         if missing:
             return None
-    return kept
+    return kept if len(kept) == len(wanted) else None
 
 
 def _decode_range(
@@ -180,11 +181,15 @@ def _packet_times(media: Media) -> list[float]:
 
 
 def _frame_times(pts: Sequence[int | None], media: Media) -> list[float]:
-    """Give times in s from the file's start, counted from the mean rate where dates do not ascend."""
+    """Give times in s from the file's start, counted from the mean rate where dates do not ascend.
+
+    AVI dates the decoding of a frame; they are shown from 0 on.
+    """
     dated = [value for value in pts if value is not None]
     ascending = all(a < b for a, b in itertools.pairwise(dated))
     if media.video.time_base is not None and len(dated) == len(pts) and ascending:
-        return [time_s(value, media.video, media.origin_s) for value in dated]
+        origin_s = time_s(dated[0], media.video, 0.0) if media.is_avi and dated else media.origin_s
+        return [time_s(value, media.video, origin_s) for value in dated]
     return [i / _fps(media) for i in range(len(pts))]
 
 

@@ -41,10 +41,10 @@ def ranges_to_decode(entries: Sequence[Entry], wanted: Iterable[int]) -> list[ra
         gop = bisect.bisect_right(starts, at) - 1
         if gop and is_before(entries[at], entries[starts[gop]]):
             gop -= 1
-        if ranges and starts[gop] <= ranges[-1].stop:  # the decoder just goes on
-            ranges[-1] = range(ranges[-1].start, at + 1)
-        else:
-            ranges.append(range(starts[gop], at + 1))
+        begin = starts[gop]
+        while ranges and begin <= ranges[-1].stop:  # the decoder just goes on
+            begin = min(begin, ranges.pop().start)
+        ranges.append(range(begin, at + 1))
     return ranges
 
 

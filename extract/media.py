@@ -20,7 +20,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from avcil.extract.decode import DecodeRequest, failure
-from avcil.extract.packets import Packets, has_parts, read_packets, read_part
+from avcil.extract.packets import Packets, begin_of, has_parts, read_packets, read_part
 
 MAX_LOST = 0.05
 
@@ -29,7 +29,8 @@ MAX_LOST = 0.05
 class Media:
     """An open file: its picture track, its sound track (None: it has none, and may), and their packets.
 
-    `origin_s`: where its time begins; `length_s`: the whole length that it declares, 0 if none.
+    `origin_s`: where its time begins; `length_s`: the whole length that it declares, 0 if none;
+    `has_parts`: a part of it can be read without the rest.
     """
 
     video: VideoStream
@@ -38,6 +39,7 @@ class Media:
     origin_s: float
     length_s: float
     is_avi: bool
+    has_parts: bool
 
 
 @contextmanager
@@ -128,9 +130,9 @@ def _use_one_thread(stream: VideoStream | AudioStream, name: str) -> None:
 def _media(
     container: InputContainer, video: VideoStream, audio: AudioStream | None, packets: Packets
 ) -> Media:
-    origin_s = (container.start_time or 0) / av.time_base
     length_s = (container.duration or 0) / av.time_base
-    return Media(video, audio, packets, origin_s, length_s, container.format.name == "avi")
+    is_avi = container.format.name == "avi"
+    return Media(video, audio, packets, begin_of(container), length_s, is_avi, has_parts(container))
 
 
 def _declared_end_s(media: Media, stream: VideoStream | AudioStream) -> float:

@@ -31,7 +31,8 @@ class Packets:
     """The packets of one or two tracks in file order.
 
     `entries`: one for every packet of the picture; `can_skip`: what they say of themselves can be
-    relied on, so that not all of them need decoding.
+    relied on, so that not all of them need decoding; `has_false_keys`: the container flags as key frames
+    packets that are none.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Packets:
     entries: list[Entry] = field(default_factory=list)
     sound: list[Packet[Stream]] = field(default_factory=list)
     can_skip: bool = False
+    has_false_keys: bool = False
     seek_us: int | None = None
     _held: list[Packet[Stream]] | None = field(default_factory=list)
     _held_bytes: int = 0
@@ -81,12 +83,14 @@ def read_part(
     request: DecodeRequest,
 ) -> Packets | None:
     """Read what the request's window needs, or give None where it cannot be found without reading all."""
-    origin_s = (container.start_time or 0) / av.time_base
+    origin_s = begin_of(container)
     window = _Window(request, origin_s, has_sound=audio is not None)
     begin_s = 0.0 if request.start_s is None else request.start_s - LEAD_S
     seek_us = round((begin_s + origin_s) * av.time_base) if begin_s > 0 else None
     packets = Packets(path, video.index, seek_us=seek_us)
     _collect(container, packets, video, audio, window)
+    if window.gave_up:
+        return None
     if seek_us is not None and request.start_s is not None:
         first = packets.entries[0] if packets.entries else None
         if first is None or first.pts is None or not first.is_start:
@@ -98,6 +102,11 @@ def read_part(
             if pts is None or time_s(pts, audio, origin_s) > request.start_s - RUN_UP_S:
                 return None
     return packets
+
+
+def begin_of(container: InputContainer) -> float:
+    """Give where a file's time begins (s). Before 0 lies only the run-up of a sound decoder, not heard."""
+    return max(0, container.start_time or 0) / av.time_base
 
 
 def time_s(pts: int, stream: Stream, origin_s: float) -> float:
@@ -134,6 +143,7 @@ def _collect(
                 facts = reader.read(memoryview(packet), packet.is_keyframe)
                 changes |= bool(packets.entries) and packet.has_sidedata("new_extradata")
                 is_layered |= facts.is_layered
+                packets.has_false_keys |= packet.is_keyframe and not facts.is_start
                 if facts.is_start:
                     have_parameters.add(facts.has_parameters)
                 is_shown = not (packet.is_discard or facts.is_hidden)
@@ -154,11 +164,15 @@ def _collect(
 
 @dataclass
 class _Window:
-    """Watches packets go by until none can follow that belongs to the window or ends its last frame."""
+    """Watches packets go by until none can follow that belongs to the window or ends its last frame.
+
+    `gave_up`: the window's sound lies too far behind its picture.
+    """
 
     request: DecodeRequest
     origin_s: float
     has_sound: bool
+    gave_up: bool = False
     _next_s: float = float("inf")  # the earliest frame behind the window so far
     _sound_is_past: bool = False
 
@@ -173,7 +187,7 @@ class _Window:
         if shown_s >= self.request.end_s:
             self._next_s = min(self._next_s, shown_s)
         read_s = time_s(packet.dts, video, self.origin_s)
-        waits_for_sound = self.has_sound and not self._sound_is_past
-        return read_s >= self._next_s and (
-            not waits_for_sound or read_s > self.request.end_s + MAX_INTERLEAVE_S
-        )
+        if self.has_sound and not self._sound_is_past:
+            self.gave_up = read_s > self.request.end_s + MAX_INTERLEAVE_S
+            return self.gave_up
+        return read_s >= self._next_s

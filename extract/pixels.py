@@ -41,6 +41,11 @@ class Orientation:
             return cls(False, a < 0, d < 0)
         return cls(True, c < 0, b < 0)
 
+    @property
+    def is_reflection(self) -> bool:
+        """Whether turning alone does not do."""
+        return self.is_transposed ^ self.is_mirrored ^ self.is_inverted
+
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Turn uint8 [H, W, 3]."""
         turned = image.transpose(1, 0, 2) if self.is_transposed else image
