@@ -23,7 +23,7 @@ from avcil.errors import AvcilError, ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from avcil.extract.decode import Backend
+    from avcil.extract.decode import Backend, Track
     from avcil.extract.engine import ExtractOptions, Space
     from avcil.extract.manifest import Clip, Manifest
     from avcil.extract.tokens import Precision
@@ -151,6 +151,9 @@ def extract(
         str, typer.Option(help="auto (fp16 on a GPU, fp32 on a CPU), fp32, bf16 or fp16.")
     ] = "auto",
     deadline_s: Annotated[float, typer.Option(min=1.0, help="Seconds a clip may take to decode.")] = 60.0,
+    allow_missing: Annotated[
+        str | None, typer.Option(help="audio: encode clips without sound with silence, and flag them.")
+    ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
     compile: Annotated[bool, typer.Option(help="Run the encoders through torch.compile.")] = False,
 ) -> None:
@@ -180,6 +183,7 @@ def extract(
         precision=cast("Precision", precision),
         deadline_s=deadline_s,
         retry_failed=retry_failed,
+        allow_missing=frozenset({cast("Track", allow_missing)} if allow_missing else ()),
         compile=compile,
     )
     _extract(list(manifest.clips), cache, options)

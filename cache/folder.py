@@ -5,7 +5,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from avcil.cache.metadata import FAILURES_NAME, INFO_NAME, MANIFEST_NAME
+from avcil.cache.metadata import FAILURES_NAME, FLAGS_NAME, INFO_NAME, MANIFEST_NAME
 from avcil.errors import CacheError
 
 LOCK_NAME = ".lock"
@@ -46,7 +46,7 @@ def remove_temporaries(path: Path) -> None:
 
 def remove_traces(path: Path, made_folder: bool) -> None:
     """Take away a cache that could not be begun; the folder too if it was made for it."""
-    for name in (MANIFEST_NAME, FAILURES_NAME, INFO_NAME, LOCK_NAME):
+    for name in (MANIFEST_NAME, FAILURES_NAME, FLAGS_NAME, INFO_NAME, LOCK_NAME):
         (path / name).unlink(missing_ok=True)
     if made_folder:
         with contextlib.suppress(OSError):  # something else came to lie in it

@@ -18,8 +18,10 @@ from avcil.errors import CacheError
 INFO_NAME = "cache.json"
 MANIFEST_NAME = "manifest.csv"
 FAILURES_NAME = "failures.csv"
+FLAGS_NAME = "flags.csv"
 _MANIFEST_HEADER = ["id", "label", "split", "source"]
 _FAILURES_HEADER = ["id", "kind", "detail"]
+_FLAGS_HEADER = ("id", "flag")
 
 
 def temporary(path: Path) -> Path:
@@ -102,6 +104,21 @@ def merged(known: Mapping[str, CacheClip], requested: Mapping[str, CacheClip]) -
             )
         clips[clip_id] = replace(clip, source=clip.source or before.source)
     return clips
+
+
+def write_flags(folder: Path, flags: Mapping[str, str]) -> None:
+    """Replace `flags.csv`, which says something about clips that have tokens."""
+    _write_table(folder / FLAGS_NAME, _FLAGS_HEADER, flags.items())
+
+
+def read_flags(folder: Path) -> dict[str, str]:
+    """id -> flag of the flagged clips.
+
+    Raises:
+        CacheError: the file is damaged.
+    """
+    path = folder / FLAGS_NAME
+    return {row[0]: row[1] for _, row in _read_table(path, _FLAGS_HEADER)} if path.exists() else {}
 
 
 def write_failures(folder: Path, failures: Mapping[str, tuple[str, str]]) -> None:

@@ -45,6 +45,7 @@ class TokenCache:
     info: CacheInfo
     clips: list[CacheClip]
     failures: dict[str, tuple[str, str]]
+    flags: dict[str, str]
 
     def __init__(self, path: Path) -> None:
         """Open the cache at `path`.
@@ -57,6 +58,7 @@ class TokenCache:
         manifest = metadata.read_manifest(self.path)
         self.clips = list(manifest.values())  # whether they have tokens or not
         self.failures = metadata.read_failures(self.path)  # id -> (kind, detail)
+        self.flags = metadata.read_flags(self.path)  # id -> flag, like missing-audio
         self._shards: list[_Mapped] = []
         self._row: dict[str, tuple[int, int]] = {}  # id -> shard, row; of rows that are written
         seen: set[str] = set()

@@ -40,6 +40,7 @@ class CacheWriter:
         self._written: set[str] = set()
         self._requested: list[str] = []
         self._failures: dict[str, tuple[str, str]] = {}
+        self._flags: dict[str, str] = {}
         self._unnoted, self._noted_s = False, 0.0  # failures not on disk yet, and when they last were
         self._closed = False
         self._began = (False, False)  # whether this writer began the cache, and made its folder
@@ -136,6 +137,17 @@ class CacheWriter:
             self._unnoted = False
         self.close()
 
+    def record_flag(self, id: str, flag: str) -> None:
+        """Note something in `flags.csv` about a clip that has tokens or is about to get them.
+
+        Raises:
+            CacheError: the id is unknown.
+        """
+        if id not in self._rows.row:
+            raise CacheError(f"{self.path}: clip {id!r} was not given when the cache was opened")
+        self._flags[id] = flag
+        metadata.write_flags(self.path, self._flags)
+
     def close(self) -> None:
         """Bring everything to the disk and give up the lock. May be called twice."""
         if self._closed:
@@ -176,6 +188,7 @@ class CacheWriter:
         for path in paths:
             self._add_shard(path, known)
         self._failures = metadata.read_failures(self.path)
+        self._flags = metadata.read_flags(self.path)
         new = [clip_id for clip_id in requested if clip_id not in self._rows.row]
         number = 1 + max((int(path.stem.split("-")[1]) for path in paths), default=-1)
         built = []

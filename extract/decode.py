@@ -1,7 +1,7 @@
 """Owns the decode contract: a file and a request in, frames and sound or a `DecodeError` out.
 
-The backends are `decode_pyav` (with `media` and `sound`) and `decode_decord`, the only modules that know PyAV
-and decord; nothing here or there knows recipes, encoders or caches.
+The backends are `decode_pyav` (with `media`, `packets`, `pixels` and `sound`) and `decode_decord`, the only
+modules that know PyAV and decord; nothing here or there knows recipes, encoders or caches.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from avcil.errors import DecodeError
 from avcil.extract.frame_rules import UNIFORM, FrameRule
 
 Backend = Literal["auto", "pyav", "decord"]
+Track = Literal["audio"]
 Kind = Literal[
     "missing",  # no such file
     "unreadable",  # not a media file, empty, or not to be opened
@@ -37,16 +38,27 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """What is wanted of a file: `n_frames` by `frame_rule`, within start_s <= time < end_s where given."""
+    """What is wanted of a file: `n_frames` by `frame_rule`, within start_s <= time < end_s where given.
+
+    `allow_missing`: {"audio"} decodes a clip without sound as one with digital silence.
+    """
 
     n_frames: int = 16
     frame_rule: FrameRule = UNIFORM
     start_s: float | None = None
     end_s: float | None = None
+    allow_missing: frozenset[Track] = frozenset()
 
     def __post_init__(self) -> None:
         if self.n_frames < 2:
             raise ValueError(f"DecodeRequest: n_frames is {self.n_frames}; it must be at least 2")
+        for name in self.allow_missing - set(get_args(Track)):
+            raise ValueError(f"DecodeRequest: allow_missing has {name!r}; only 'audio' may be missing")
+
+    @property
+    def may_lack_audio(self) -> bool:
+        """Whether a clip without sound is to be decoded nevertheless."""
+        return "audio" in self.allow_missing
 
     @property
     def is_window(self) -> bool:
@@ -63,14 +75,16 @@ class DecodeRequest:
 class DecodedClip:
     """One clip's picture and sound, as recorded.
 
-    frames: uint8 [N, H, W, 3] RGB, turned upright as the display matrix says; frame_times_s: float64 [N],
-    counted from the file's start; audio: float32 [channels, samples], native channels and rate, full scale 1.
+    frames: uint8 [N, H, W, 3] RGB, turned as the display matrix says, with square pixels; frame_times_s:
+    float64 [N], counted from the file's start; audio: float32 [channels, samples], native channels and rate,
+    full scale 1. `missing_audio`: the file has none, and `audio` is silence as long as the picture.
     """
 
     frames: NDArray[np.uint8]
     frame_times_s: NDArray[np.float64]
     audio: NDArray[np.float32]
     sample_rate_hz: int
+    missing_audio: bool = False
 
 
 def failure(kind: Kind, detail: str) -> DecodeError:

@@ -5,39 +5,44 @@ The sound comes from the PyAV pass: decord's `AudioReader` tells neither the rat
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from pathlib import Path
 
 import decord
 import numpy as np
+from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from avcil.extract.decode import DecodedClip, DecodeRequest, failure
-from avcil.extract.decode_pyav import Picture
-from avcil.extract.media import Media, open_media, require_whole
-from avcil.extract.sound import read_sound
+from avcil.extract.decode_pyav import Picture, finish, read_by_gop, read_through
+from avcil.extract.media import Media, open_media
+from avcil.extract.pixels import Orientation, square_pixels
 
 
 def decode_with_decord(path: Path, request: DecodeRequest) -> DecodedClip:
-    """Decode the frames with decord and the sound with PyAV; the contract is `decode.decode`."""
+    """Decode the frames with decord and the sound with PyAV; the contract is `decode.decode`.
+
+    PyAV decodes also the picture where decord fails, to the same frames or to the kind of the failure.
+    """
     decord.logging.set_level(decord.logging.QUIET)
-    with open_media(path) as media:
+    with open_media(path, request) as media:
         try:
             picture = _read_picture(path, media, request)
-        except (RuntimeError, decord.DECORDError) as error:
-            raise failure("corrupt", f"decord cannot decode the picture: {_first_line(error)}") from error
-        sound = read_sound(media, request)
-        require_whole(media, picture.end_s, sound.end_s)
-    return DecodedClip(picture.frames, picture.times_s, sound.samples, sound.rate_hz)
+        except (RuntimeError, decord.DECORDError):
+            picture = None
+        return finish(media, request, picture or read_by_gop(media, request) or read_through(media, request))
 
 
-def _read_picture(path: Path, media: Media, request: DecodeRequest) -> Picture:
+def _read_picture(path: Path, media: Media, request: DecodeRequest) -> Picture | None:
+    if not (media.is_avi or media.has_parts):
+        return None  # decord loses the first frames of transport streams, and cannot count those of others
     reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
     n_frames = len(reader)
-    if not n_frames:
-        raise failure("no-frames", "the picture track holds no frame")
+    if n_frames != sum(entry.is_shown for entry in media.packets.entries) or not n_frames:
+        return None
     begins_s, ends_s = reader.get_frame_timestamp(range(n_frames)).astype(np.float64).T - media.origin_s
-    has_dates = bool((np.diff(begins_s) > 0).all())
-    if not has_dates:
+    if not (np.diff(begins_s) > 0).all():
         begins_s = np.arange(n_frames) / reader.get_avg_fps()
         ends_s = begins_s + 1 / reader.get_avg_fps()
     inside = [i for i, begin_s in enumerate(begins_s) if request.covers(begin_s)]
@@ -45,13 +50,22 @@ def _read_picture(path: Path, media: Media, request: DecodeRequest) -> Picture:
         raise failure("empty-window", f"no frame between {request.start_s} s and {request.end_s} s")
     chosen = request.frame_rule.indices(begins_s[inside].tolist(), ends_s[inside[-1]], request.n_frames)
     wanted = [inside[i] for i in chosen]
-    frames = reader.get_batch(wanted).asnumpy() if has_dates else _read_through(reader, wanted)
-    return Picture(frames, begins_s[wanted], float(ends_s[-1]))
+    frames = reader.get_batch(wanted).asnumpy() if _can_seek(media) else _read_through(reader, wanted)
+    if frames.shape[-1] != 3:  # decord takes the padding of narrow pictures for channels
+        return None
+    return Picture(_as_shown(frames, media), begins_s[wanted], float(ends_s[-1]))
+
+
+def _can_seek(media: Media) -> bool:
+    """Say whether decord finds the right frames by seeking; otherwise it silently gives others."""
+    codec = media.video.codec_context.codec.canonical_name
+    return codec in ("h264", "vp8", "vp9", "av1") and (
+        media.packets.can_skip and not media.packets.has_false_keys
+    )
 
 
 def _read_through(reader: decord.VideoReader, wanted: list[int]) -> NDArray[np.uint8]:
-    """Read from the start: without dates (AVI), decord's seeking lands on wrong frames."""
-    reader.seek(0)
+    """Read from the start, without seeking."""
     kept = {}
     for i in range(wanted[-1] + 1):
         frame = reader.next()
@@ -60,5 +74,18 @@ def _read_through(reader: decord.VideoReader, wanted: list[int]) -> NDArray[np.u
     return np.stack([kept[i] for i in wanted])
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _as_shown(frames: NDArray[np.uint8], media: Media) -> NDArray[np.uint8]:
+    """Add to uint8 [N, H, W, 3] what decord, which only turns pictures, leaves out: mirrors and aspect."""
+    orientation = _orientation(media)
+    if orientation.is_reflection:
+        frames = frames[:, :, ::-1] if orientation.is_transposed else frames[:, ::-1]
+    return square_pixels(np.ascontiguousarray(frames), media.video.sample_aspect_ratio, orientation)
+
+
+def _orientation(media: Media) -> Orientation:
+    context = media.video.codec_context
+    for packet in itertools.chain(media.packets.picture(), [None]):
+        with contextlib.suppress(FFmpegError):
+            for frame in context.decode(packet):
+                return Orientation.of(frame)
+    return Orientation()

@@ -88,6 +88,8 @@ def run_on_devices(
                 elif kind == "failed":
                     writer.record_failure(*values)
                     counts.failed += 1
+                elif kind == "flagged":
+                    writer.record_flag(*values)
                 elif kind == "decoded":
                     decoded[values[0]] = values[1]
                     counts.decoded = sum(decoded.values())
@@ -132,6 +134,9 @@ class _Reporter:
 
     def record_failure(self, id: str, kind: str, detail: str) -> None:
         self.pipe.send(("failed", id, kind, detail))
+
+    def record_flag(self, id: str, flag: str) -> None:
+        self.pipe.send(("flagged", id, flag))
 
 
 def _serve(pipe: Connection, number: int, share: Share) -> None:

@@ -17,7 +17,7 @@ from typing import get_args
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache
 from avcil.errors import CacheError, ConfigError, ManifestError
-from avcil.extract.decode import Backend
+from avcil.extract.decode import Backend, Track
 from avcil.extract.devices import device_names, run_on_devices
 from avcil.extract.encoders import build_audio_encoder, build_visual_encoder
 from avcil.extract.manifest import Clip
@@ -35,6 +35,7 @@ class ExtractOptions:
     """How to extract. `workers=None`: one per core; 0: in this process. `batch=None`: by device.
 
     `deadline_s`: seconds a clip may take to decode. `retry_failed`: try clips again that failed before.
+    `allow_missing`: {"audio"} encodes a clip without sound with silence, and flags it.
     `compile`: run the encoders through torch.compile.
     """
 
@@ -50,6 +51,7 @@ class ExtractOptions:
     precision: Precision = "auto"
     deadline_s: float = 60.0
     retry_failed: bool = False
+    allow_missing: frozenset[Track] = frozenset()
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -63,6 +65,8 @@ class ExtractOptions:
         for name, number, least in (("workers", self.workers, 0), ("batch", self.batch, 1)):
             if number is not None and number < least:
                 raise ConfigError(f"{name} is {number}; it must be at least {least}")
+        for track in self.allow_missing - set(get_args(Track)):
+            raise ConfigError(f"allow_missing is {track!r}; only the audio may be missing")
         if not self.deadline_s > 0:
             raise ConfigError(f"deadline_s is {self.deadline_s}; it must be above 0")
 
@@ -212,7 +216,9 @@ def _plan(options: ExtractOptions, n_clips: int, n_devices: int) -> Plan:
     cores = (os.cpu_count() or 1) if options.workers is None else options.workers
     workers = min(-(-cores // n_devices), max(1, n_clips))
     pool = PoolOptions(workers, options.deadline_s, ready=batch_size)
-    return Plan(partial(build_token_encoder, options), options.decoder, pool, batch_size)
+    return Plan(
+        partial(build_token_encoder, options), options.decoder, options.allow_missing, pool, batch_size
+    )
 
 
 def _source(clip: Clip) -> str:

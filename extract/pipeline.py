@@ -19,12 +19,13 @@ import numpy as np
 
 from avcil.cache import Tokens
 from avcil.errors import DecodeError
-from avcil.extract.decode import Backend, failure
+from avcil.extract.decode import Backend, Track, failure
 from avcil.extract.manifest import Clip
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.tokens import TokenEncoder
 from avcil.extract.workers import PoolOptions, process
 
+MISSING_AUDIO = "missing-audio"
 QUEUED_BATCHES = 2  # tokens waiting for the disk; at full size 2.4 MB a clip
 
 
@@ -78,6 +79,9 @@ class TokenSink(Protocol):
     def record_failure(self, id: str, kind: str, detail: str) -> None:
         """Note why a clip has no tokens."""
 
+    def record_flag(self, id: str, flag: str) -> None:
+        """Note something about a clip that has tokens."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -88,6 +92,7 @@ class Plan:
 
     build_encoder: Callable[[], TokenEncoder]
     backend: Backend
+    allow_missing: frozenset[Track]
     pool: PoolOptions
     batch_size: int
 
@@ -105,7 +110,7 @@ def run_pipeline(
     Interrupted or failing, it stores what was encoded, ends the workers and raises. `counts` is kept up to
     date; `on_progress` is called in this thread after every clip and every batch.
     """
-    work = Preparation(encoder.recipe, plan.backend)
+    work = Preparation(encoder.recipe, plan.backend, plan.allow_missing)
     times = StageTimes(workers=max(1, plan.pool.workers))
     began_s = time.monotonic()
     batch: dict[str, PreparedClip] = {}
@@ -121,7 +126,9 @@ def run_pipeline(
                 detail = "the encoders give infinite or undefined tokens; try another --precision"
                 behind.fail(clip_id, failure("not-finite", detail))
             if finite.any():
-                behind.store(list(ids[finite]), Tokens(tokens.visual[finite], tokens.audio[finite]))
+                kept = list(ids[finite])
+                silent = [clip_id for clip_id in kept if batch[clip_id].missing_audio]
+                behind.store(kept, Tokens(tokens.visual[finite], tokens.audio[finite]), silent)
             batch.clear()
 
         on_progress()
@@ -174,10 +181,12 @@ class _WriteBehind:
         if error is None:
             self._raise()
 
-    def store(self, ids: list[str], tokens: Tokens) -> None:
-        """Queue tokens to be written."""
+    def store(self, ids: list[str], tokens: Tokens, silent: list[str]) -> None:
+        """Queue tokens to be written, and a flag for clips whose sound stands for none."""
 
         def write() -> None:
+            for clip_id in silent:  # first: better a flag without tokens than tokens without their flag
+                self._sink.record_flag(clip_id, MISSING_AUDIO)
             self._sink.write(ids, tokens.visual, tokens.audio)
             self._counts.stored += len(ids)
 

@@ -233,3 +233,13 @@ def test_a_device_that_is_not_there_leaves_nothing(folder: Path, tmp_path: Path)
     with pytest.raises(EncoderError, match="cuda:9"):
         extract(listed(folder, "0", "1"), tmp_path / "cache", replace(DEMO, device="cpu,cuda:9", workers=2))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_without_sound_may_be_encoded_with_silence(folder: Path, tmp_path: Path) -> None:
+    allowing = replace(DEMO, allow_missing=frozenset({"audio"}))
+    summary = extract(listed(folder, "0", "silent"), tmp_path / "cache", allowing)
+    assert (summary.done, summary.failures) == (2, [])
+    cache = TokenCache(tmp_path / "cache")
+    assert cache.flags == {"é/silent": "missing-audio"}
+    quiet, loud = cache.read(["é/silent", "é/0"]).audio
+    assert np.isfinite(quiet).all() and not np.allclose(quiet, loud)
