@@ -32,8 +32,12 @@ class Orientation:
 
         ISO 14496-12 6.2.2. Other angles than quarter turns go to the nearest.
         """
-        side_data: Any = frame.side_data  # PyAV's types call it a mapping of strings, and it is one of `Type`
-        matrix = side_data.get(SideDataType.DISPLAYMATRIX)
+        try:
+            side_data: Any = frame.side_data  # PyAV's types call it a mapping of strings; it is one of `Type`
+            matrix = side_data.get(SideDataType.DISPLAYMATRIX)
+        except ValueError:  # PyAV before 19 stumbles over kinds of side data that it does not know
+            turn_degrees = frame.rotation if abs(frame.rotation) <= 360 else 0
+            return QUARTER_TURNS[round(turn_degrees / 90) % 4]
         if matrix is None:
             return cls()
         a, b, _, c, d, *_ = (int(value) for value in np.frombuffer(bytes(matrix), np.int32))
@@ -50,6 +54,14 @@ class Orientation:
         """Turn uint8 [H, W, 3]."""
         turned = image.transpose(1, 0, 2) if self.is_transposed else image
         return turned[:: -1 if self.is_inverted else 1, :: -1 if self.is_mirrored else 1]
+
+
+QUARTER_TURNS = (  # counter-clockwise
+    Orientation(),
+    Orientation(is_transposed=True, is_inverted=True),
+    Orientation(is_mirrored=True, is_inverted=True),
+    Orientation(is_transposed=True, is_mirrored=True),
+)
 
 
 def upright_rgb(frames: Sequence[VideoFrame], pixel_aspect: Fraction | None) -> NDArray[np.uint8]:

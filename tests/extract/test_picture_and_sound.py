@@ -14,6 +14,7 @@ from avcil.extract.decode import Backend, DecodeRequest, decode
 from avcil.extract.frame_rules import spread
 from avcil.extract.manifest import Clip
 from avcil.extract.media import open_media
+from avcil.extract.pixels import Orientation
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.preprocess import log_mel, recommended, released
 
@@ -54,6 +55,24 @@ def test_pictures_are_turned_and_mirrored(
     expected = transformed(numbered(13), *matrix)
     assert frames.shape[1:] == expected.shape
     assert np.abs(frames[0].astype(int) - expected).mean() < 8
+
+
+class FrameOfTheFuture:
+    """A frame with side data that PyAV cannot name."""
+
+    def __init__(self, rotation: int) -> None:
+        self.rotation = rotation
+
+    @property
+    def side_data(self) -> None:
+        raise ValueError("34 is not a valid Type")
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, -90, -180, 270, 7 * 10**9])
+def test_turns_are_known_without_side_data(rotation: int) -> None:
+    orientation = Orientation.of(FrameOfTheFuture(rotation))  # type: ignore[arg-type]
+    turns = rotation // 90 if abs(rotation) <= 360 else 0
+    assert np.array_equal(orientation.apply(numbered(13)), np.rot90(numbered(13), turns))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
