@@ -8,9 +8,16 @@ from avcil.errors import ManifestError
 from avcil.extract.clip import MEDIA_SUFFIXES, Clip, name_text, unique_ids
 from avcil.extract.splits import SPLITS, SplitRule
 
+# Sound without picture is listed too, so that it ends in the list of failures and not in silence.
+KNOWN_SUFFIXES = MEDIA_SUFFIXES | {
+    f".{suffix}" for suffix in ("aif", "aiff", "ape", "dsf", "flac", "m4a", "m4b", "mp3", "wav")
+}
+
 
 def read_folder(source: Path, rule: SplitRule) -> list[Clip]:
     """List `<class>/<clip>`, divided by `rule`, or `train|val|test/<class>/<clip>`; ids are `<class>/<stem>`.
+
+    A folder with clips and no class folders is one class, called like the folder.
 
     Raises `ManifestError` where there are none.
     """
@@ -25,13 +32,13 @@ def read_folder(source: Path, rule: SplitRule) -> list[Clip]:
     else:
         found = [
             (path, name_text(folder.name), part)
-            for folder in folders
+            for folder in folders or [source.absolute()]
             for path, part in rule.assign(name_text(folder.name), _media_files(folder))
         ]
     if not found:
         raise ManifestError(
-            f"{source}: no clips in it; expected <class>/<clip>.mp4 or train|val|test/<class>/<clip>.mp4 "
-            f"(known endings: {' '.join(sorted(MEDIA_SUFFIXES))})"
+            f"{source}: no clips in it; expected <class>/<clip>.mp4, train|val|test/<class>/<clip>.mp4 or, "
+            f"for one class, <clip>.mp4 (known endings: {' '.join(sorted(MEDIA_SUFFIXES))})"
         )
     paths, labels, parts = zip(*found, strict=True)
     ids = unique_ids(
@@ -51,6 +58,6 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _media_files(folder: Path) -> list[Path]:
     files = (
-        entry for entry in folder.iterdir() if entry.suffix.lower() in MEDIA_SUFFIXES and not entry.is_dir()
+        entry for entry in folder.iterdir() if entry.suffix.lower() in KNOWN_SUFFIXES and not entry.is_dir()
     )
     return sorted(entry for entry in files if not entry.name.startswith("."))

@@ -22,6 +22,7 @@ from typing import Generic, TypeVar
 from avcil.errors import AvcilError, DecodeError
 from avcil.extract.decode import failure
 from avcil.extract.manifest import Clip
+from avcil.extract.shared_buffer import SharedBuffer
 
 Result = TypeVar("Result")
 Work = Callable[[Clip], Result | DecodeError]
@@ -29,6 +30,7 @@ Work = Callable[[Clip], Result | DecodeError]
 START_DEADLINE_S = 120.0  # importing torch on a busy machine
 MAX_FAILED_STARTS = 3
 POLL_S = 0.1
+BUFFER_BYTES = 8 * 2**20  # a clip at full size has 2.9 MB; a larger one goes through the pipe
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class _Worker(Generic[Result]):
 
     process: BaseProcess
     pipe: Connection
+    buffer: SharedBuffer
     since_s: float
     is_ready: bool = False
     n_done: int = 0
@@ -165,8 +168,8 @@ class _Supervisor(Generic[Result]):
             if worker.clip is None:
                 worker.is_ready, self._failed_starts = True, 0
                 continue
-            value, elapsed_s = message
-            self._put(Outcome(worker.clip, value, elapsed_s))
+            packed, elapsed_s = message
+            self._put(Outcome(worker.clip, worker.buffer.unpack(packed), elapsed_s))
             worker.clip, worker.n_done = None, worker.n_done + 1
             if worker.n_done >= self.options.clips_per_worker:
                 self._dismiss(worker)
@@ -216,10 +219,11 @@ class _Supervisor(Generic[Result]):
 def _start(work: Work[Result]) -> _Worker[Result]:
     context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks and open media
     ours, theirs = context.Pipe()
-    child = context.Process(target=_serve, args=(theirs, work), name="decode-worker", daemon=True)
+    buffer = SharedBuffer(BUFFER_BYTES)
+    child = context.Process(target=_serve, args=(theirs, buffer, work), name="decode-worker", daemon=True)
     child.start()
     theirs.close()
-    return _Worker(child, ours, time.monotonic())
+    return _Worker(child, ours, buffer, time.monotonic())
 
 
 def _end(worker: _Worker[Result]) -> None:
@@ -227,9 +231,10 @@ def _end(worker: _Worker[Result]) -> None:
     worker.pipe.close()
     worker.process.kill()
     worker.process.join()
+    worker.buffer.close()
 
 
-def _serve(pipe: Connection, work: Work[Result]) -> None:
+def _serve(pipe: Connection, buffer: SharedBuffer, work: Work[Result]) -> None:
     """Run in the worker: say when ready, then answer clips with values until the pipe closes."""
     if torch := sys.modules.get("torch"):  # there if the work needs it
         torch.set_num_threads(1)
@@ -239,6 +244,6 @@ def _serve(pipe: Connection, work: Work[Result]) -> None:
             clip = pipe.recv()
             began_s = time.monotonic()
             value = work(clip)
-            pipe.send((value, time.monotonic() - began_s))
+            pipe.send((buffer.pack(value), time.monotonic() - began_s))
     except (EOFError, OSError):
         return

@@ -90,7 +90,7 @@ def test_ids_become_unique_by_their_endings(tmp_path: Path) -> None:
     assert ids == {"a/x.mp4", "a/x.webm", "a/y", "a/z"}
 
 
-@pytest.mark.parametrize("names", [(), ("x.mp4",), ("a/notes.txt",), ("train/a/deep/x.mp4",)])
+@pytest.mark.parametrize("names", [(), ("x.txt",), ("a/notes.txt",), ("train/a/deep/x.mp4",)])
 def test_a_folder_without_clips(tmp_path: Path, names: tuple[str, ...]) -> None:
     touch(tmp_path, *names)
     with pytest.raises(ManifestError, match="no clips in it; expected <class>/<clip>"):
@@ -106,3 +106,13 @@ def test_reading_a_manifest_loads_no_torch() -> None:
     code = "import sys, avcil.extract.manifest; print({'torch', 'av', 'decord', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_folder_of_clips_is_one_class(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.webm", "only-sound.mp3", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    clips = read_source(tmp_path, split=SplitRule.parse("1/1/1"))
+    assert [(clip.id, clip.label) for clip in clips] == [
+        (f"{tmp_path.name}/{stem}", tmp_path.name) for stem in ("a", "b", "only-sound")
+    ]
+    assert sorted(clip.split for clip in clips) == ["test", "train", "val"]
