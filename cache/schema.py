@@ -83,7 +83,8 @@ class EncoderInfo:
 class CacheInfo:
     """What every token of a cache is: `visual` (T, S, D), `audio` (D,), recipe and encoders.
 
-    `recipe` is anything JSON can hold under string keys; tuples in it become lists.
+    `recipe` is anything JSON can hold under string keys; tuples in it become lists. `precision` is the
+    arithmetic of the encoders (fp32, bf16, fp16), empty where unknown: their tokens differ by rounding.
 
     Raises:
         CacheError: a shape with the wrong number of axes, or a recipe that JSON cannot hold.
@@ -94,6 +95,7 @@ class CacheInfo:
     recipe: Mapping[str, Any]
     visual_encoder: EncoderInfo
     audio_encoder: EncoderInfo
+    precision: str = ""
 
     def __post_init__(self) -> None:
         for name, spec, axes in (("visual", self.visual, "(T, S, D)"), ("audio", self.audio, "(D,)")):
@@ -111,6 +113,8 @@ class CacheInfo:
         for key in ("visual_encoder", "audio_encoder"):
             if content[key]["weights_sha256"] is None:
                 del content[key]["weights_sha256"]
+        if not self.precision:
+            del content["precision"]
         return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -135,7 +139,8 @@ class CacheInfo:
             )
         encoder_keys = {"name": str, "fingerprint": str, "weights": str}
         top = {key: dict for key in ("visual", "audio", "recipe", "visual_encoder", "audio_encoder")}
-        _check_keys(data, {"format": str, "schema_version": int, **top}, "")
+        stated = {"precision": str} if "precision" in data else {}
+        _check_keys(data, {"format": str, "schema_version": int, **top, **stated}, "")
         for key in ("visual", "audio"):
             _check_keys(data[key], {"shape": list, "dtype": str}, f"{key}.")
         for key in ("visual_encoder", "audio_encoder"):
@@ -147,6 +152,7 @@ class CacheInfo:
             recipe=data["recipe"],
             visual_encoder=EncoderInfo(**data["visual_encoder"]),
             audio_encoder=EncoderInfo(**data["audio_encoder"]),
+            precision=data.get("precision", ""),
         )
 
 

@@ -6,7 +6,7 @@ lost: the data of a row is on the disk before its checksum is written, and a row
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -137,15 +137,16 @@ class CacheWriter:
             self._unnoted = False
         self.close()
 
-    def record_flag(self, id: str, flag: str) -> None:
-        """Note something in `flags.csv` about a clip that has tokens or is about to get them.
+    def record_flags(self, flags: Mapping[str, str]) -> None:
+        """Note something in `flags.csv` about clips (id -> flag) that have tokens or are about to get them.
 
         Raises:
-            CacheError: the id is unknown.
+            CacheError: an id is unknown.
         """
-        if id not in self._rows.row:
-            raise CacheError(f"{self.path}: clip {id!r} was not given when the cache was opened")
-        self._flags[id] = flag
+        for clip_id in flags:
+            if clip_id not in self._rows.row:
+                raise CacheError(f"{self.path}: clip {clip_id!r} was not given when the cache was opened")
+        self._flags |= flags
         metadata.write_flags(self.path, self._flags)
 
     def close(self) -> None:

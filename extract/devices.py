@@ -9,7 +9,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -78,7 +79,9 @@ def run_on_devices(
                 try:
                     kind, *values = pipe.recv()
                 except EOFError:
-                    code = running.pop(pipe).exitcode
+                    process = running.pop(pipe)
+                    process.join(END_S)
+                    code = process.exitcode
                     if len(ended) + len(running) < len(plans):
                         raise EncoderError(f"a device's process died (exit code {code})") from None
                     continue
@@ -89,7 +92,7 @@ def run_on_devices(
                     writer.record_failure(*values)
                     counts.failed += 1
                 elif kind == "flagged":
-                    writer.record_flag(*values)
+                    writer.record_flags(*values)
                 elif kind == "decoded":
                     decoded[values[0]] = values[1]
                     counts.decoded = sum(decoded.values())
@@ -115,6 +118,7 @@ def _together(times: Sequence[StageTimes]) -> StageTimes:
         devices=len(times),
         elapsed_s=max(one.elapsed_s for one in times),
         decode_s=sum(one.decode_s for one in times),
+        load_s=sum(one.load_s for one in times),
         encode_s=sum(one.encode_s for one in times),
         write_s=sum(one.write_s for one in times),
         starved_s=sum(one.starved_s for one in times),
@@ -126,22 +130,35 @@ class _Reporter:
     """A sink that writes rows here and tells the holder of the cache."""
 
     rows: RowWriter
-    pipe: Connection
+    send: Callable[[tuple[Any, ...]], None]
 
     def write(self, ids: Sequence[str], visual: np.ndarray, audio: np.ndarray) -> None:
         self.rows.write(ids, visual, audio)
-        self.pipe.send(("stored", list(ids)))
+        self.send(("stored", list(ids)))
 
     def record_failure(self, id: str, kind: str, detail: str) -> None:
-        self.pipe.send(("failed", id, kind, detail))
+        self.send(("failed", id, kind, detail))
 
-    def record_flag(self, id: str, flag: str) -> None:
-        self.pipe.send(("flagged", id, flag))
+    def record_flags(self, flags: Mapping[str, str]) -> None:
+        self.send(("flagged", dict(flags)))
+
+
+def one_at_a_time(pipe: Connection) -> Callable[[tuple[Any, ...]], None]:
+    """A way to send on `pipe` for several threads: two report, and a pipe takes one message at a time."""
+    lock = threading.Lock()
+
+    def send(message: tuple[Any, ...]) -> None:
+        with lock:
+            pipe.send(message)
+
+    return send
 
 
 def _serve(pipe: Connection, number: int, share: Share) -> None:
     """Run in a device's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the asking process, which ends this one
+    signal.signal(signal.SIGTERM, _leave)
+    send = one_at_a_time(pipe)
     try:
         encoder = share.plan.build_encoder()
         if encoder.info != share.info:
@@ -150,12 +167,18 @@ def _serve(pipe: Connection, number: int, share: Share) -> None:
         counts = Counts()
 
         def tell() -> None:
-            pipe.send(("decoded", number, counts.decoded))
+            send(("decoded", number, counts.decoded))
 
-        times = run_pipeline(share.plan, share.clips, encoder, _Reporter(rows, pipe), counts, tell)
+        times = run_pipeline(share.plan, share.clips, encoder, _Reporter(rows, send), counts, tell)
         rows.close()
-        pipe.send(("ended", times))
-    except AvcilError as error:
-        pipe.send(("error", error))
+        send(("ended", times))
     except BrokenPipeError:
         os._exit(1)  # nobody listens any more
+    except AvcilError as error:
+        send(("error", error))
+    except Exception as error:  # what it is must not be lost with this process
+        send(("error", EncoderError(f"extraction on {share.plan.device}: {type(error).__name__}: {error}")))
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(1)  # so that the decode workers are ended on the way out

@@ -103,8 +103,9 @@ def make_visual_encoder(config: VisualConfig, weights: str | None = None) -> Vis
         random_weights.see_contrast(module.embed, channels=3)
     else:
         located = locate(source, with_config=True)
-        file = read_videomae(located.path)
-        config = _as_weights_say(config, file)
+        with weight_files.layout_of(located.path, "VideoMAE's weights"):
+            file = read_videomae(located.path)
+            config = _as_weights_say(config, file)
         module = VideoTransformer(config)
         words = _words(weight_files.install(module, file), located)
         sha256 = file.sha256
@@ -122,7 +123,8 @@ def make_audio_encoder(config: AudioConfig, weights: str | None = None) -> Audio
         random_weights.hear_loudly(module.embed)
     else:
         located = locate(source, with_config=False)
-        file = read_audiomae(located.path)
+        with weight_files.layout_of(located.path, "AudioMAE's weights"):
+            file = read_audiomae(located.path)
         module = AudioTransformer(config, pool_norm=has_pool_norm(file))
         words = _words(weight_files.install(module, file), located)
         sha256 = file.sha256

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import get_args
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache
-from avcil.errors import CacheError, ConfigError, ManifestError
+from avcil.errors import CacheError, ConfigError, EncoderError, ManifestError
 from avcil.extract.decode import Backend, Track
 from avcil.extract.devices import device_names, run_on_devices
 from avcil.extract.encoders import build_audio_encoder, build_visual_encoder
 from avcil.extract.manifest import Clip
 from avcil.extract.pipeline import Counts, Plan, StageTimes, run_pipeline
 from avcil.extract.preprocess import RECIPES
-from avcil.extract.tokens import Precision, TokenEncoder
+from avcil.extract.tokens import Precision, TokenEncoder, precision_on
 from avcil.extract.workers import PoolOptions
 
 BATCH_CPU, BATCH_GPU = 8, 32
@@ -158,13 +158,12 @@ def extract(
     here without a token is then removed.
     """
     devices = device_names(options.device)
-    # With several devices each process builds its own; this one says what the tokens are.
-    encoder = build_token_encoder(replace(options, device=devices[0] if len(devices) == 1 else "cpu"))
+    info, encoder = _describe(options, devices)
     manifest = [CacheClip(clip.id, clip.label, clip.split, _source(clip)) for clip in clips]
-    space = _space(out, manifest, encoder.info)
+    space = _space(out, manifest, info)
     if on_start is not None:
         on_start(space)
-    with CacheWriter.open(out, encoder.info, manifest, shards=len(devices)) as writer:
+    with CacheWriter.open(out, info, manifest, shards=len(devices)) as writer:
         try:
             summary = _fill(clips, encoder, writer, options, devices, on_progress)
             if not (summary.done or summary.already):
@@ -175,9 +174,21 @@ def extract(
     return summary
 
 
+def _describe(options: ExtractOptions, devices: Sequence[str]) -> tuple[CacheInfo, TokenEncoder | None]:
+    """What the tokens are, and the encoder where this process is the one that uses it."""
+    if len(devices) == 1:
+        encoder = build_token_encoder(replace(options, device=devices[0]))
+        return encoder.info, encoder
+    precisions = {precision_on(device, options.precision) for device in devices}
+    if len(precisions) > 1:
+        raise EncoderError(f"devices {options.device!r} differ in precision: give --precision fp32 or bf16")
+    described = build_token_encoder(replace(options, device="cpu", precision="fp32", compile=False))
+    return replace(described.info, precision=precisions.pop()), None
+
+
 def _fill(
     clips: Sequence[Clip],
-    encoder: TokenEncoder,
+    encoder: TokenEncoder | None,
     writer: CacheWriter,
     options: ExtractOptions,
     devices: Sequence[str],
@@ -201,7 +212,7 @@ def _fill(
             failed = failed_before + counts.failed
             on_progress(Progress(len(clips), already, counts.decoded, counts.stored, failed, elapsed_s))
 
-    if len(plans) == 1:
+    if encoder is not None:
         times = run_pipeline(plans[0], todo, encoder, writer, counts, tell)
     else:
         times = run_on_devices(plans, todo, writer, counts, tell)
@@ -217,7 +228,12 @@ def _plan(options: ExtractOptions, n_clips: int, n_devices: int) -> Plan:
     workers = min(-(-cores // n_devices), max(1, n_clips))
     pool = PoolOptions(workers, options.deadline_s, ready=batch_size)
     return Plan(
-        partial(build_token_encoder, options), options.decoder, options.allow_missing, pool, batch_size
+        device=options.device,
+        build_encoder=partial(build_token_encoder, options),
+        backend=options.decoder,
+        allow_missing=options.allow_missing,
+        pool=pool,
+        batch_size=batch_size,
     )
 
 

@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -42,14 +42,15 @@ class Counts:
 class StageTimes:
     """Seconds of work in each stage; stages overlap, so they add up to more than `elapsed_s`.
 
-    `decode_s` is summed over `workers` processes, the others over `devices`. `starved_s` is how long the
-    encoders waited for clips.
+    `decode_s` is summed over `workers` processes, the others over `devices`. `load_s` is host to device;
+    `encode_s` is how long the devices were busy with it; `starved_s` is how long they waited for clips.
     """
 
     workers: int = 1
     devices: int = 1
     elapsed_s: float = 0.0
     decode_s: float = 0.0
+    load_s: float = 0.0
     encode_s: float = 0.0
     write_s: float = 0.0
     starved_s: float = 0.0
@@ -60,6 +61,7 @@ class StageTimes:
         elapsed_s = max(self.elapsed_s, 1e-9)
         return {
             "decode": self.decode_s / max(self.workers, 1) / elapsed_s,
+            "host to device": self.load_s / self.devices / elapsed_s,
             "encode": self.encode_s / self.devices / elapsed_s,
             "write": self.write_s / self.devices / elapsed_s,
         }
@@ -79,8 +81,8 @@ class TokenSink(Protocol):
     def record_failure(self, id: str, kind: str, detail: str) -> None:
         """Note why a clip has no tokens."""
 
-    def record_flag(self, id: str, flag: str) -> None:
-        """Note something about a clip that has tokens."""
+    def record_flags(self, flags: Mapping[str, str]) -> None:
+        """Note something about clips (id -> flag) that have tokens."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Plan:
     `build_encoder` is called once, in the process that uses it.
     """
 
+    device: str
     build_encoder: Callable[[], TokenEncoder]
     backend: Backend
     allow_missing: frozenset[Track]
@@ -117,8 +120,11 @@ def run_pipeline(
     with _WriteBehind(sink, counts, times) as behind:
 
         def encode() -> None:
+            asked_s = time.monotonic()
+            loaded = encoder.load(list(batch.values()))
             started_s = time.monotonic()
-            tokens = encoder.encode(list(batch.values()))
+            times.load_s += started_s - asked_s
+            tokens = encoder.run(*loaded)
             finite = np.isfinite(tokens.visual).all((1, 2, 3)) & np.isfinite(tokens.audio).all(1)
             times.encode_s += time.monotonic() - started_s
             ids = np.array(list(batch), dtype=object)
@@ -185,8 +191,8 @@ class _WriteBehind:
         """Queue tokens to be written, and a flag for clips whose sound stands for none."""
 
         def write() -> None:
-            for clip_id in silent:  # first: better a flag without tokens than tokens without their flag
-                self._sink.record_flag(clip_id, MISSING_AUDIO)
+            if silent:  # first: better a flag without tokens than tokens without their flag
+                self._sink.record_flags(dict.fromkeys(silent, MISSING_AUDIO))
             self._sink.write(ids, tokens.visual, tokens.audio)
             self._counts.stored += len(ids)
 

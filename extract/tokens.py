@@ -51,10 +51,7 @@ class TokenEncoder:
         CPU.
         """
         place = _device(device)
-        on_gpu = place.type == "cuda"
-        name = ("fp16" if on_gpu else "fp32") if precision == "auto" else precision
-        if name == "fp16" and not on_gpu:
-            raise EncoderError(f"precision fp16 needs a GPU; on {place} choose fp32 or bf16")
+        name = precision_on(place.type, precision)
         visual.module.to(place)
         audio.module.to(place)
         see, hear = (FixedBatch(m) if compiled else m for m in (visual.module, audio.module))
@@ -71,6 +68,7 @@ class TokenEncoder:
             recipe=self.recipe.to_dict(),
             visual_encoder=self.visual.info,
             audio_encoder=self.audio.info,
+            precision=next(name for name, dtype in _DTYPES.items() if dtype == self.dtype),
         )
 
     def encode(self, clips: Sequence[PreparedClip]) -> Tokens:
@@ -79,8 +77,23 @@ class TokenEncoder:
         Raises `EncoderError` where the batch does not fit into the device's memory, or where an encoder gives
         other tokens than it promised.
         """
-        frames = torch.from_numpy(np.stack([clip.frames for clip in clips])).to(self.device)
-        mel = torch.from_numpy(np.stack([clip.mel for clip in clips])).to(self.device)
+        return self.run(*self.load(clips))
+
+    def load(self, clips: Sequence[PreparedClip]) -> tuple[Tensor, Tensor]:
+        """Bring a batch to the device: frames uint8 [B, N, size, size, 3] and what the audio encoder hears."""
+        batch = []
+        for arrays in ([clip.frames for clip in clips], [clip.mel for clip in clips]):
+            tensor = torch.from_numpy(np.stack(arrays))
+            if self.device.type == "cuda":
+                tensor = tensor.pin_memory()  # pageable memory would be copied twice, by the CPU
+            batch.append(tensor.to(self.device, non_blocking=True))
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return batch[0], batch[1]
+
+    def run(self, frames: Tensor, mel: Tensor) -> Tokens:
+        """Encode a batch that is on the device, and bring its tokens back; see `encode`."""
+        count = len(frames)
         mixed = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         try:
             with torch.inference_mode(), mixed:
@@ -88,16 +101,28 @@ class TokenEncoder:
                 audio = self.hear(mel)
         except torch.OutOfMemoryError as error:
             raise EncoderError(
-                f"{len(clips)} clips do not fit into the memory of {self.device}: lower --batch"
+                f"{count} clips do not fit into the memory of {self.device}: lower --batch"
             ) from error
-        _require_shape(visual, (len(clips), *self.visual.token_shape), self.visual.info.name)
-        _require_shape(audio, (len(clips), *self.audio.token_shape), self.audio.info.name)
+        _require_shape(visual, (count, *self.visual.token_shape), self.visual.info.name)
+        _require_shape(audio, (count, *self.audio.token_shape), self.audio.info.name)
         return Tokens(visual=visual.half().cpu().numpy(), audio=audio.float().cpu().numpy())
+
+
+def precision_on(device: str, precision: Precision) -> str:
+    """What `auto` means on a device (by its name); raises `EncoderError` for fp16 on a CPU."""
+    on_gpu = device.startswith("cuda")
+    if precision == "auto":
+        return "fp16" if on_gpu else "fp32"
+    if precision == "fp16" and not on_gpu:
+        raise EncoderError(f"precision fp16 needs a GPU; on {device} choose fp32 or bf16")
+    return precision
 
 
 def _require_shape(tokens: Tensor, shape: tuple[int, ...], name: str) -> None:
     if not isinstance(tokens, Tensor):
         raise EncoderError(f"encoder {name!r} gives a {type(tokens).__name__}, not one tensor")
+    if not tokens.is_floating_point():
+        raise EncoderError(f"encoder {name!r} gives {tokens.dtype} tokens, not real numbers")
     if tuple(tokens.shape) != shape:
         raise EncoderError(f"encoder {name!r} gives tokens {list(tokens.shape)} instead of {list(shape)}")
 
@@ -109,6 +134,8 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise EncoderError(f"device {name!r}: unknown; give auto, cpu or cuda[:N]") from error
+    if device.type not in ("cpu", "cuda"):
+        raise EncoderError(f"device {name!r} is not supported; give auto, cpu or cuda[:N]")
     if device.type == "cuda" and (
         not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
     ):

@@ -10,7 +10,8 @@ import argparse
 import hashlib
 import json
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,22 @@ def read_tensors(path: Path) -> State:
     )
     for table in reversed(tables):
         if isinstance(table, dict) and table and all(isinstance(value, Tensor) for value in table.values()):
+            if not all(isinstance(key, str) for key in table):
+                raise EncoderError(f"{path}: the names of its tensors are not text")
             return table
     raise EncoderError(
         f"{path}: no table of tensors in it (looked at the top and under 'model' and 'module')"
     )
+
+
+@contextmanager
+def layout_of(path: Path, words: str) -> Iterator[None]:
+    """Turn whatever a file of another layout makes its reader stumble over into one `EncoderError`."""
+    try:
+        yield
+    except (ValueError, IndexError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EncoderError(f"{path}: not laid out like {words} ({reason})") from error
 
 
 def install(module: nn.Module, file: WeightFile) -> str:

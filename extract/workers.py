@@ -6,6 +6,7 @@ are values, in the order in which they are done: a clip that fails is a `DecodeE
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import queue
 import signal
@@ -30,6 +31,7 @@ Work = Callable[[Clip], Result | DecodeError]
 START_DEADLINE_S = 120.0  # importing torch on a busy machine
 MAX_FAILED_STARTS = 3
 POLL_S = 0.1
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 BUFFER_BYTES = 8 * 2**20  # a clip at full size has 2.9 MB; a larger one goes through the pipe
 
 
@@ -234,8 +236,15 @@ def _end(worker: _Worker[Result]) -> None:
     worker.buffer.close()
 
 
+def _die_with_parent() -> None:
+    """On Linux, a worker stuck in a codec must not outlive a parent that was killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _serve(pipe: Connection, buffer: SharedBuffer, work: Work[Result]) -> None:
     """Run in the worker: say when ready, then answer clips with values until the pipe closes."""
+    _die_with_parent()
     if torch := sys.modules.get("torch"):  # there if the work needs it
         torch.set_num_threads(1)
     try:

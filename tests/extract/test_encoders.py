@@ -226,3 +226,24 @@ def test_an_audio_folder_without_weights(tmp_path: Path) -> None:
     save_file({"x": randn(1)}, tmp_path / "model.safetensors")
     with pytest.raises(EncoderError, match=r"model\.safetensors: the weights do not fit .* unexpected x"):
         make_audio_encoder(AUDIO, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {0: torch.zeros(2)},
+        {"blocks.0": torch.zeros(2)},
+        {"patch_embed.proj.weight": torch.zeros(())},
+        {"blocks.0.attn.qkv.weight": torch.zeros(3), "blocks.0.attn.q_bias": torch.zeros(2, 2)},
+    ],
+    ids=["numbers", "short", "no-axes", "ranks"],
+)
+@pytest.mark.parametrize("kind", ["visual", "audio"])
+def test_a_file_of_another_layout_is_one_clear_error(
+    kind: str, state: dict[object, torch.Tensor], tmp_path: Path
+) -> None:
+    torch.save({"model": state}, tmp_path / "weights.pth")
+    build = build_visual_encoder if kind == "visual" else build_audio_encoder
+    name = "videomae-base" if kind == "visual" else "audiomae-base"
+    with pytest.raises(EncoderError, match=r"weights\.pth"):
+        build(name, str(tmp_path / "weights.pth"))
