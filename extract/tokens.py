@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -80,14 +81,14 @@ class TokenEncoder:
         return self.run(*self.load(clips))
 
     def load(self, clips: Sequence[PreparedClip]) -> tuple[Tensor, Tensor]:
-        """Bring a batch to the device: frames uint8 [B, N, size, size, 3] and what the audio encoder hears."""
-        batch = []
-        for arrays in ([clip.frames for clip in clips], [clip.mel for clip in clips]):
-            tensor = torch.from_numpy(np.stack(arrays))
-            if self.device.type == "cuda":
-                tensor = tensor.pin_memory()  # pageable memory would be copied twice, by the CPU
-            batch.append(tensor.to(self.device, non_blocking=True))
-        if self.device.type == "cuda":
+        """Bring frames uint8 [B, N, size, size, 3] and what the audio encoder hears to the device."""
+        on_gpu, batch = self.device.type == "cuda", []
+        with self._memory_for(len(clips)):
+            for arrays in ([clip.frames for clip in clips], [clip.mel for clip in clips]):
+                tensor = torch.from_numpy(np.stack(arrays))
+                # Pageable memory would be copied twice, by the CPU.
+                batch.append((tensor.pin_memory() if on_gpu else tensor).to(self.device, non_blocking=True))
+        if on_gpu:
             torch.cuda.synchronize(self.device)
         return batch[0], batch[1]
 
@@ -95,17 +96,21 @@ class TokenEncoder:
         """Encode a batch that is on the device, and bring its tokens back; see `encode`."""
         count = len(frames)
         mixed = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        with self._memory_for(count), torch.inference_mode(), mixed:
+            visual = self.see(normalise(frames, self.recipe))
+            audio = self.hear(mel)
+        _require_shape(visual, (count, *self.visual.token_shape), self.visual.info.name)
+        _require_shape(audio, (count, *self.audio.token_shape), self.audio.info.name)
+        return Tokens(visual=visual.half().cpu().numpy(), audio=audio.float().cpu().numpy())
+
+    @contextmanager
+    def _memory_for(self, count: int) -> Iterator[None]:
         try:
-            with torch.inference_mode(), mixed:
-                visual = self.see(normalise(frames, self.recipe))
-                audio = self.hear(mel)
+            yield
         except torch.OutOfMemoryError as error:
             raise EncoderError(
                 f"{count} clips do not fit into the memory of {self.device}: lower --batch"
             ) from error
-        _require_shape(visual, (count, *self.visual.token_shape), self.visual.info.name)
-        _require_shape(audio, (count, *self.audio.token_shape), self.audio.info.name)
-        return Tokens(visual=visual.half().cpu().numpy(), audio=audio.float().cpu().numpy())
 
 
 def precision_on(device: str, precision: Precision) -> str:
