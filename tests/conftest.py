@@ -1,4 +1,4 @@
 import os
 
-# As the command line does, before torch is imported: waiting threads must not spin.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As the command line does, before torch is imported: threads that wait must not spin for long.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
