@@ -6,7 +6,6 @@ Nothing heavy is imported at the top, so that `avcil --help` answers at once.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.measure import Measurement
 
-from avcil import __version__
+from avcil import __version__, rest_idle_threads
 from avcil.errors import AvcilError, ConfigError
 
 if TYPE_CHECKING:
@@ -54,9 +53,7 @@ DEMO_RUNS = (
 
 def main() -> None:
     """Entry point: an error a user can mend is one line on standard error and exit code 2."""
-    # Threads that wait by spinning take the cores from another job and it from them: five times slower. Those
-    # that sleep at once wake up late: twice as slow alone. A short spin (some 10 us) has neither fault.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    rest_idle_threads()
     try:
         code = app(standalone_mode=False) or 0
     except AvcilError as error:

@@ -121,7 +121,6 @@ def _together(times: Sequence[StageTimes]) -> StageTimes:
         load_s=sum(one.load_s for one in times),
         encode_s=sum(one.encode_s for one in times),
         write_s=sum(one.write_s for one in times),
-        starved_s=sum(one.starved_s for one in times),
     )
 
 

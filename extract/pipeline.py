@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -43,7 +43,7 @@ class StageTimes:
     """Seconds of work in each stage; stages overlap, so they add up to more than `elapsed_s`.
 
     `decode_s` is summed over `workers` processes, the others over `devices`. `load_s` is host to device;
-    `encode_s` is how long the devices were busy with it; `starved_s` is how long they waited for clips.
+    `encode_s` is how long the devices were busy with it.
     """
 
     workers: int = 1
@@ -53,7 +53,6 @@ class StageTimes:
     load_s: float = 0.0
     encode_s: float = 0.0
     write_s: float = 0.0
-    starved_s: float = 0.0
 
     @property
     def busy(self) -> dict[str, float]:
@@ -139,7 +138,7 @@ def run_pipeline(
 
         on_progress()
         with contextlib.closing(process(clips, work, plan.pool)) as outcomes:
-            for outcome in _clocked(outcomes, times):
+            for outcome in outcomes:
                 counts.decoded += 1
                 times.decode_s += outcome.elapsed_s
                 if isinstance(outcome.value, DecodeError):
@@ -154,16 +153,6 @@ def run_pipeline(
     on_progress()
     times.elapsed_s = time.monotonic() - began_s
     return times
-
-
-def _clocked(outcomes: Iterator, times: StageTimes) -> Iterator:  # type: ignore[type-arg]
-    while True:
-        asked_s = time.monotonic()
-        outcome = next(outcomes, None)
-        times.starved_s += time.monotonic() - asked_s
-        if outcome is None:
-            return
-        yield outcome
 
 
 class _WriteBehind:

@@ -1,4 +1,3 @@
-import os
+from avcil import rest_idle_threads
 
-# As the command line does, before torch is imported: threads that wait must not spin for long.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+rest_idle_threads()  # as the command line does, before torch is imported
