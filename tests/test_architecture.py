@@ -1,4 +1,4 @@
-"""Data flows one way: extract -> cache -> train -> report; only cli.py composes."""
+"""Data flows one way: extract -> cache -> train -> report; only the commands compose."""
 
 import ast
 import subprocess

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from avcil import cli
+from avcil.commands.console import printable
 from avcil.extract.demo_videos import DemoSpec, render_demo
 
 ENCODERS = ["--visual-encoder", "demo", "--audio-encoder", "demo"]
@@ -195,7 +196,7 @@ def test_an_interruption_is_said(
 
 
 def test_a_label_cannot_write_on_the_terminal() -> None:
-    assert cli._printable("a\x1b[31m\nb\u202e") == "a\\x1b[31m b\\u202e"
+    assert printable("a\x1b[31m\nb\u202e") == "a\\x1b[31m b\\u202e"
 
 
 def test_help_names_the_commands(avcil: Callable[..., Outcome]) -> None:

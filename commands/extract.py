@@ -1,0 +1,169 @@
+"""`avcil extract`: videos into a token cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from avcil.commands.console import err, out, printable
+
+if TYPE_CHECKING:
+    from avcil.extract.clip import Clip
+    from avcil.extract.decode import Backend, Track
+    from avcil.extract.engine import ExtractOptions, Space
+    from avcil.extract.manifest import Manifest
+    from avcil.extract.tokens import Precision
+
+MAX_CLASSES_SHOWN = 7
+
+
+def extract(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of class folders, CSV id,path,label,split, or a published list.")
+    ],
+    cache: Annotated[Path, typer.Option("--out", help="Token cache to write or to go on with.")],
+    visual_encoder: Annotated[
+        str, typer.Option(help="videomae-small, -base, -large, demo, or your own package.module:factory.")
+    ] = "videomae-base",
+    audio_encoder: Annotated[
+        str, typer.Option(help="audiomae-base, demo, or your own package.module:factory.")
+    ] = "audiomae-base",
+    visual_weights: Annotated[
+        str | None,
+        typer.Option(help="Folder, .pth file, NAME[@REVISION] on the hub; 'random' to try the plumbing."),
+    ] = None,
+    audio_weights: Annotated[
+        str | None,
+        typer.Option(help="Folder, file, NAME[@REVISION] on the hub; 'random' to try the plumbing."),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="recommended, or as the published scripts: released, released-ave.")
+    ] = ("recommended"),
+    format: Annotated[
+        str, typer.Option(help="folder, csv, ave, vggsound, kinetics or authors (see docs/sources.md).")
+    ] = "auto",
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder of a list's videos.", show_default="where SOURCE is")
+    ] = None,
+    only: Annotated[
+        Path | None, typer.Option("--list", help="File of ids, one a line: take only these from a list.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="For class folders without splits: counts 16/4/4 or shares 0.8/0.1/0.1.")
+    ] = "0.8/0.1/0.1",
+    split_seed: Annotated[int, typer.Option(help="Which clips go to which split.")] = 0,
+    decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Decoding processes; 0 decodes here.", show_default="cores")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Clips per encoder pass.", show_default="8, 32 on a GPU")
+    ] = None,
+    devices: Annotated[
+        str, typer.Option(help="auto (every GPU, else the CPU), cpu, or a list like cuda:0,cuda:1.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto (fp16 on a GPU, fp32 on a CPU), fp32, bf16 or fp16.")
+    ] = "auto",
+    deadline_s: Annotated[float, typer.Option(min=1.0, help="Seconds a clip may take to decode.")] = 60.0,
+    allow_missing: Annotated[
+        str | None, typer.Option(help="audio: encode clips without sound with silence, and flag them.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
+    compile: Annotated[bool, typer.Option(help="Run the encoders through torch.compile.")] = False,
+) -> None:
+    """Encode every video once into an HDF5 cache of tokens.
+
+    Run it again to go on after an interruption. Example:
+
+    avcil extract videos/ --out cache --visual-weights videomae-base/ --audio-weights audiomae.pth
+    """
+    from avcil.extract.engine import ExtractOptions
+    from avcil.extract.manifest import Format, SourceOptions, read_manifest
+    from avcil.extract.splits import SplitRule
+
+    rule = SplitRule.parse(split, seed=split_seed)
+    manifest = read_manifest(source, SourceOptions(cast("Format", format), videos, only, rule))
+    _show_coverage(manifest)
+    options = ExtractOptions(
+        visual_encoder=visual_encoder,
+        audio_encoder=audio_encoder,
+        visual_weights=visual_weights,
+        audio_weights=audio_weights,
+        recipe=recipe,
+        decoder=cast("Backend", decoder),
+        workers=workers,
+        batch=batch,
+        device=devices,
+        precision=cast("Precision", precision),
+        deadline_s=deadline_s,
+        retry_failed=retry_failed,
+        allow_missing=frozenset({cast("Track", allow_missing)} if allow_missing else ()),
+        compile=compile,
+    )
+    run_extraction(list(manifest.clips), cache, options)
+    out.print(f"cache: {cache}\nnext: avcil train {quote(str(cache))} --out RUN --steps N", markup=False)
+
+
+def _show_coverage(manifest: Manifest) -> None:
+    """Say which classes lack videos, the worst first; nothing if all are there."""
+    if manifest.missing:
+        n = len(manifest.clips)
+        err.print(f"{len(manifest.missing)} of {n} videos are missing; there are, by class:", markup=False)
+        lacking = [one for one in manifest.coverage() if one.present < one.listed]
+        for one in lacking[:MAX_CLASSES_SHOWN]:
+            share = f"{100 * one.present / one.listed:.0f} %"
+            line = f"  {share:>5}  {one.present} of {one.listed}  {one.label}"
+            err.print(printable(line), markup=False)
+        if len(lacking) > MAX_CLASSES_SHOWN:
+            err.print(f"  and {len(lacking) - MAX_CLASSES_SHOWN} more classes lack some", markup=False)
+    if manifest.unplaced:
+        named = ", ".join(manifest.unplaced[:3])
+        n = len(manifest.unplaced)
+        line = f"{n} listed ids are left out, no class or no clip goes with them: {named}"
+        err.print(printable(line), markup=False)
+
+
+def run_extraction(clips: list[Clip], cache: Path, options: ExtractOptions) -> None:
+    """Extract and say what came of it."""
+    from avcil.extract.engine import extract as encode
+    from avcil.report.progress import progress
+
+    classes = len({clip.label for clip in clips})
+
+    def on_start(space: Space) -> None:
+        out.print(
+            f"{len(clips)} clips of {classes} classes, {space.new_clips} new to the cache: "
+            f"{space.needed_bytes / 1e9:.2f} GB to write, {space.free_bytes / 1e9:.1f} GB free"
+        )
+
+    with progress(out, "extracting") as show:
+        summary = encode(
+            clips,
+            cache,
+            options,
+            on_progress=lambda now: show(now.already + now.done + now.failed, now.total),
+            on_start=on_start,
+        )
+    out.print(
+        f"{summary.done} clips encoded in {summary.elapsed_s:.1f} s ({summary.clips_per_s:.1f} clips/s), "
+        f"{summary.already} there before, {len(summary.failures)} failed",
+        markup=False,
+    )
+    if summary.done:
+        out.print(summary.verdict)
+    for failure in summary.failures[:10]:
+        line = f"  failed: {failure.id}: {failure.kind}: {failure.detail}"
+        err.print(printable(line), markup=False)
+    if len(summary.failures) > 10:
+        err.print(f"  and {len(summary.failures) - 10} more")
+    if summary.others:
+        err.print(
+            f"note: {summary.others} clips of earlier extractions stay in the cache, with their splits, and "
+            "will be trained on; choose another --out to leave them out"
+        )
+    if summary.failures:
+        err.print(f"  all failures: {cache / 'failures.csv'}", markup=False)
