@@ -11,26 +11,36 @@ from typing import Any
 import numpy as np
 
 from avcil.cache import metadata
-from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, TokenSpec
+from avcil.cache.quantise import SCALE_DTYPE, widen
+from avcil.cache.schema import SPLITS, CacheClip, CacheInfo
 from avcil.cache.shard import Shard, open_shard, row_crc
 from avcil.errors import CacheError
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of n clips: `visual` [n, T, S, D] and `audio` [n, D], in the cache's number types."""
+    """The tokens of n clips: `visual` [n, T, S, D] and `audio` [n, D], in the cache's number types.
+
+    Where `visual` is int8, `visual_scale` [n, T, S] float16 goes with it: value = visual * visual_scale.
+    """
 
     visual: np.ndarray
     audio: np.ndarray
+    visual_scale: np.ndarray | None = None
+
+    def widened(self) -> np.ndarray:
+        """The visual tokens in float32, [n, T, S, D], whatever they are stored in."""
+        if self.visual_scale is None:
+            return self.visual.astype(np.float32)
+        return widen(self.visual, self.visual_scale)
 
 
 @dataclass(frozen=True)
 class _Mapped:
-    """A shard as arrays over the file: `visual` [n, T, S, D], `audio` [n, D], `crcs` [n]."""
+    """A shard as arrays over the file: `parts` as in `Tokens`, by name, and `crcs` [n]."""
 
     shard: Shard
-    visual: np.ndarray
-    audio: np.ndarray
+    parts: dict[str, np.ndarray]
     crcs: np.ndarray
 
 
@@ -99,17 +109,17 @@ class TokenCache:
         Raises:
             CacheError: a clip is unknown or has no tokens; a checksum does not match (names id, shard, row).
         """
-        tokens = Tokens(_empty(len(ids), self.info.visual), _empty(len(ids), self.info.audio))
+        copies = {name: np.empty((len(ids), *shape), dtype) for name, (shape, dtype) in self._parts.items()}
         for i, clip_id in enumerate(ids):
             mapped, row = self._find(clip_id)
-            tokens.visual[i] = mapped.visual[row]
-            tokens.audio[i] = mapped.audio[row]
-            if verify and row_crc(clip_id, tokens.visual[i], tokens.audio[i]) != mapped.crcs[row]:
+            for name, copy in copies.items():
+                copy[i] = mapped.parts[name][row]
+            if verify and row_crc(clip_id, *(copy[i] for copy in copies.values())) != mapped.crcs[row]:
                 raise CacheError(
                     f"{mapped.shard.path}, row {row}: the tokens of clip {clip_id!r} do not match their "
                     "checksum: the file is damaged"
                 )
-        return tokens
+        return Tokens(**copies)
 
     def read_audio(self, ids: Sequence[str], *, verify: bool = False) -> np.ndarray:
         """Copy the audio tokens of `ids` out of the cache, [n, D], without touching the visual ones.
@@ -120,10 +130,10 @@ class TokenCache:
         Raises:
             CacheError: as in `read`.
         """
-        audio = _empty(len(ids), self.info.audio)
+        audio = np.empty((len(ids), *self.info.audio.shape), self.info.audio.numpy_dtype)
         for i, clip_id in enumerate(ids):
             mapped, row = self._find(clip_id)
-            audio[i] = self.read([clip_id]).audio[0] if verify else mapped.audio[row]
+            audio[i] = self.read([clip_id]).audio[0] if verify else mapped.parts["audio"][row]
         return audio
 
     @cached_property
@@ -148,17 +158,24 @@ class TokenCache:
         number, row = self._row[clip_id]
         return self._shards[number], row
 
-    def _map(self, shard: Shard) -> _Mapped:
-        def mapped(name: str, spec: TokenSpec) -> np.ndarray:
-            shape: tuple[Any, ...] = (len(shard.ids), *spec.shape)
-            return np.memmap(shard.path, spec.numpy_dtype, "r", shard.offsets[name], shape)
+    @property
+    def _parts(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Shape and number type of one row's parts, in the order of `PARTS`."""
+        visual, audio = self.info.visual, self.info.audio
+        scale = {} if visual.scale_shape is None else {"visual_scale": (visual.scale_shape, SCALE_DTYPE)}
+        return {
+            "visual": (visual.shape, visual.numpy_dtype),
+            **scale,
+            "audio": (audio.shape, audio.numpy_dtype),
+        }
 
+    def _map(self, shard: Shard) -> _Mapped:
+        n = len(shard.ids)
         try:
-            visual, audio = mapped("visual", self.info.visual), mapped("audio", self.info.audio)
-            return _Mapped(shard, visual, audio, shard.read_crcs())
+            parts: dict[str, np.ndarray] = {
+                name: np.memmap(shard.path, dtype, "r", shard.offsets[name], (n, *shape))
+                for name, (shape, dtype) in self._parts.items()
+            }
+            return _Mapped(shard, parts, shard.read_crcs())
         except (OSError, ValueError) as error:
             raise CacheError(f"{shard.path} cannot be mapped: {error}") from error
-
-
-def _empty(n: int, spec: TokenSpec) -> np.ndarray:
-    return np.empty((n, *spec.shape), spec.numpy_dtype)

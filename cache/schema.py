@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from avcil.cache.quantise import SCALE_DTYPE
 from avcil.errors import CacheError
 
 FORMAT = "avcil-tokens"
@@ -21,6 +22,7 @@ SPLITS = ("train", "val", "test")
 DTYPES: dict[str, np.dtype[Any]] = {  # little-endian on every machine
     "float16": np.dtype("<f2"),
     "float32": np.dtype("<f4"),
+    "int8": np.dtype("i1"),  # visual tokens only, with a scale each: see `quantise`
 }
 _ORIGINS = {f"{kind}_encoder.{key}" for kind in ("visual", "audio") for key in ("weights", "weights_sha256")}
 MAX_ID_BYTES = 1024
@@ -29,10 +31,10 @@ MAX_TEXT_BYTES = 8192  # a label or a source; well below the csv module's limit 
 
 @dataclass(frozen=True)
 class TokenSpec:
-    """Shape and number type of one clip's tokens.
+    """Shape and number type of one clip's tokens; an int8 token of width D has a float16 scale besides.
 
     Raises:
-        CacheError: an empty or non-positive shape, or a dtype other than float16 and float32.
+        CacheError: an empty or non-positive shape, or a dtype other than those of `DTYPES`.
     """
 
     shape: tuple[int, ...]
@@ -50,9 +52,15 @@ class TokenSpec:
         return DTYPES[self.dtype]
 
     @property
+    def scale_shape(self) -> tuple[int, ...] | None:
+        """Shape of one clip's scales, None where tokens have none."""
+        return self.shape[:-1] if self.dtype == "int8" else None
+
+    @property
     def row_bytes(self) -> int:
-        """Bytes of one clip's tokens."""
-        return math.prod(self.shape) * self.numpy_dtype.itemsize
+        """Bytes of one clip's tokens, with their scales."""
+        scales = 0 if self.scale_shape is None else math.prod(self.scale_shape)
+        return math.prod(self.shape) * self.numpy_dtype.itemsize + scales * SCALE_DTYPE.itemsize
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class CacheInfo:
     arithmetic of the encoders (fp32, bf16, fp16), empty where unknown: their tokens differ by rounding.
 
     Raises:
-        CacheError: a shape with the wrong number of axes, or a recipe that JSON cannot hold.
+        CacheError: a shape with the wrong number of axes, int8 audio, or a recipe that JSON cannot hold.
     """
 
     visual: TokenSpec
@@ -101,6 +109,10 @@ class CacheInfo:
         for name, spec, axes in (("visual", self.visual, "(T, S, D)"), ("audio", self.audio, "(D,)")):
             if len(spec.shape) != len(axes.split()):
                 raise CacheError(f"{name} token shape {spec.shape}: expected {axes}")
+        if self.audio.dtype == "int8":
+            raise CacheError(
+                "audio token dtype 'int8': expected float16 or float32; only visual tokens are int8"
+            )
         try:
             recipe = json.loads(json.dumps(dict(self.recipe), allow_nan=False))
         except (TypeError, ValueError) as error:

@@ -1,11 +1,12 @@
 """Owns the layout of one shard, an HDF5 file. Knows no manifest, no lock and no order of writing.
 
-A shard holds four contiguous datasets, allocated whole before the first row: `visual [n, T*S, D]`,
-`audio [n, D]`, `id [n]` (UTF-8, padded with NUL) and `crc32 [n]`. HDF5 lays the file out once; from then on
-rows are bytes at known places in it, so no later write can touch the file's structure.
+A shard holds contiguous datasets, allocated whole before the first row: `visual [n, T*S, D]`, where that is
+int8 also `visual_scale [n, T*S]`, `audio [n, D]`, `id [n]` (UTF-8, padded with NUL) and `crc32 [n]`. HDF5
+lays the file out once; from then on rows are bytes at known places in it, so no later write can touch the
+file's structure.
 
-The checksum of a row covers its id, its visual and its audio bytes. 0 says "not written": a checksum that
-happens to be 0 is stored as 1.
+The checksum of a row covers the bytes of its id and of its parts, in the order of `PARTS`. 0 says "not
+written": a checksum that happens to be 0 is stored as 1.
 """
 
 import os
@@ -18,10 +19,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from avcil.cache.quantise import SCALE_DTYPE
 from avcil.cache.schema import CacheInfo
 from avcil.errors import CacheError
 
 CRC_DTYPE = np.dtype("<u4")
+PARTS = ("visual", "visual_scale", "audio")  # of a row, in the order of its checksum
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,12 @@ class Shard:
         return np.fromfile(self.path, CRC_DTYPE, count=len(self.ids), offset=offset)
 
 
-def row_crc(clip_id: str, visual: np.ndarray, audio: np.ndarray) -> int:
-    """The checksum stored for a row; `visual` and `audio` are contiguous, as on disk."""
-    return zlib.crc32(audio.data, zlib.crc32(visual.data, zlib.crc32(clip_id.encode("utf-8")))) or 1
+def row_crc(clip_id: str, *parts: np.ndarray) -> int:
+    """The checksum stored for a row; `parts` in the order of `PARTS`, contiguous, as on disk."""
+    crc = zlib.crc32(clip_id.encode("utf-8"))
+    for part in parts:
+        crc = zlib.crc32(part.data, crc)
+    return crc or 1
 
 
 def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
@@ -106,9 +112,11 @@ def open_shard(path: Path, info: CacheInfo) -> Shard:
 
 def _datasets(n: int, info: CacheInfo) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     time, space, width = info.visual.shape
+    scale = {} if info.visual.scale_shape is None else {"visual_scale": ((n, time * space), SCALE_DTYPE)}
     return {
         "crc32": ((n,), CRC_DTYPE),  # first: there HDF5 aligns it, so that no checksum lies across two pages
         "audio": ((n, *info.audio.shape), info.audio.numpy_dtype),
+        **scale,
         "visual": ((n, time * space, width), info.visual.numpy_dtype),
     }
 
