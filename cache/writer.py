@@ -156,9 +156,9 @@ class CacheWriter:
             return
         self._closed = True
         try:
+            self._rows.sync()
             if self._unnoted:
                 metadata.write_failures(self.path, self._failures)
-            self._rows.sync()
         finally:
             self._rows.close()
             folder.unlock(self._lock_fd)
