@@ -5,10 +5,12 @@ Knows no format of files and no recipe. Letters: T time, S space, D width.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from avcil.cache.schema import CacheClip, CacheInfo
 from avcil.cache.writer import CacheWriter
 from avcil.errors import CacheError
 
-BATCH = 16  # clips of 4.8 MB each, three times in memory while they are written
+BATCH_BYTES = 80 * 10**6  # of float32 tokens: 16 published clips; about three batches are in memory at once
+MAX_BATCH = 1000  # clips
 _LARGEST = {"float16": float(np.finfo(np.float16).max)}  # what a token may be, by number type
 
 Failure = tuple[str, str]  # kind, detail
@@ -73,18 +76,19 @@ def import_features(
         try:
             todo = writer.missing
             already = len(clips) - len(todo)
-            for batch in _read_ahead(todo, lambda ids: _read_batch(ids, info, visual, audio)):
-                for clip_id, why in batch.failures.items():
-                    writer.record_failure(clip_id, *why)
-                if batch.ids:
-                    writer.write(batch.ids, batch.visual, batch.audio)
-                done, read_bytes = done + len(batch.ids), read_bytes + batch.read_bytes
-                tried += len(batch.ids) + len(batch.failures)
-                if on_progress is not None:
-                    on_progress(ImportProgress(already + tried, len(clips), read_bytes))
+            with closing(_read_ahead(todo, info, visual, audio)) as batches:
+                for batch in batches:
+                    for clip_id, why in batch.failures.items():
+                        writer.record_failure(clip_id, *why)
+                    if batch.ids:
+                        writer.write(batch.ids, batch.visual, batch.audio)
+                    done, read_bytes = done + len(batch.ids), read_bytes + batch.read_bytes
+                    tried += len(batch.ids) + len(batch.failures)
+                    if on_progress is not None:
+                        on_progress(ImportProgress(already + tried, len(clips), read_bytes))
             lacking = set(writer.missing)
             failures = {key: why for key, why in writer.failures.items() if key in lacking}
-            if not (done or already):
+            if failures and not (done or already):
                 first, (kind, detail) = next(iter(failures.items()))
                 raise CacheError(f"none of the {len(clips)} clips can be used; {first!r}: {kind}: {detail}")
         except BaseException:
@@ -106,12 +110,14 @@ class _Batch:
     read_bytes: int
 
 
-def _read_ahead(ids: Sequence[str], read: Callable[[Sequence[str]], _Batch]) -> Iterator[_Batch]:
+def _read_ahead(ids: Sequence[str], info: CacheInfo, visual: Features, audio: Features) -> Generator[_Batch]:
     """Read one batch in a thread while the one before it is written."""
+    clip_bytes = 4 * (math.prod(info.visual.shape) + math.prod(info.audio.shape))
+    n = min(max(1, BATCH_BYTES // clip_bytes), MAX_BATCH)
     with ThreadPoolExecutor(1) as reader:
         coming: deque[Future[_Batch]] = deque()
-        for start in range(0, len(ids), BATCH):
-            coming.append(reader.submit(read, ids[start : start + BATCH]))
+        for start in range(0, len(ids), n):
+            coming.append(reader.submit(_read_batch, ids[start : start + n], info, visual, audio))
             if len(coming) > 1:
                 yield coming.popleft().result()
         while coming:
@@ -149,9 +155,9 @@ def _read(clip_id: str, info: CacheInfo, visual: Features, audio: Features) -> t
     """Visual [T, S, D] and audio [D] of a clip, fit to be written; raises `_Unusable`."""
     if absent := [str(part.path.name) for part in (visual, audio) if clip_id not in part.ids]:
         raise _Unusable("missing", f"not in {' and '.join(absent)}")
-    time_, space, width = info.visual.shape
+    t, s, d = info.visual.shape
     parts = (
-        ("visual", visual, (time_ * space, width), info.visual.dtype),
+        ("visual", visual, (t * s, d), info.visual.dtype),
         ("audio", audio, info.audio.shape, info.audio.dtype),
     )
     arrays = []

@@ -25,6 +25,7 @@ from avcil.cache.plain_pickle import PlainReader, decode_text
 from avcil.errors import CacheError
 
 KEPT_BYTES = 1024  # longer texts and bytes stay in the file; no name and no id is longer
+MAX_AXES = 32  # of a numpy array, before numpy 2
 _NUMERIC_MODULES = ("numpy.core.numeric", "numpy._core.numeric")  # before and since numpy 2
 _NUMBERS = re.compile(r"f[248]|[iu][1248]|b1")
 
@@ -106,8 +107,8 @@ class ArrayReader(PlainReader):
     def __post_init__(self) -> None:
         self._size = os.fstat(self.stream.fileno()).st_size
 
-    def _action(self, op: bytes) -> Callable[[PlainReader], None] | None:
-        return _bytearray if op == b"\x96" else super()._action(op)
+    def _actions(self) -> Mapping[bytes, Callable[[PlainReader], None]]:
+        return {**super()._actions(), b"\x96": lambda reader: reader._bytes(8)}  # bytearray
 
     def _content(self, n: int, decode: Callable[[bytes], object]) -> object:
         """Pass over what is long. The file's size is looked at: a seek beyond its end fails nowhere."""
@@ -115,7 +116,8 @@ class ArrayReader(PlainReader):
             return super()._content(n, decode)
         offset = self.stream.tell()
         if offset + n > self._size:
-            raise CacheError(f"cut short: {n} bytes announced, {self._size - offset} there")
+            there = self._size - offset
+            raise CacheError(f"cut short: {n} bytes announced, {there} there; fetch the file again")
         self.stream.seek(n, os.SEEK_CUR)
         self._position += n
         return Stretch(offset, n, is_text=decode is decode_text)
@@ -160,15 +162,11 @@ class ArrayReader(PlainReader):
         return super()._plain(value)
 
 
-def _bytearray(reader: PlainReader) -> None:
-    reader._bytes(8)
-
-
 def _array(dtype: object, shape: object, order: object, content: object) -> PickledArray:
     if not isinstance(dtype, DType) or not _NUMBERS.fullmatch(dtype.code):
         code = dtype.code if isinstance(dtype, DType) else "?"
         raise CacheError(f"refused: an array of type {shown(code)}; only arrays of numbers are read")
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
+    if not isinstance(shape, tuple) or len(shape) > MAX_AXES or not all(map(_is_length, shape)):
         raise CacheError("damaged: the shape of an array")
     if order not in ("C", "F"):
         raise CacheError("refused: an array that is not stored by rows or by columns; pickle a copy of it")
@@ -179,12 +177,14 @@ def _array(dtype: object, shape: object, order: object, content: object) -> Pick
     if not isinstance(content, (Stretch, bytes)):
         raise CacheError("damaged: an array without numbers")
     n = content.n if isinstance(content, Stretch) else len(content)
-    is_whole = n == n_bytes or (
-        isinstance(content, Stretch) and content.is_text and n_bytes <= n <= 2 * n_bytes
-    )
-    if not is_whole:
+    widest = 2 * n_bytes if isinstance(content, Stretch) and content.is_text else n_bytes
+    if not n_bytes <= n <= widest:  # UTF-8 takes one or two bytes for each
         raise CacheError(f"damaged: an array of {n_bytes} bytes with {n}")
     return PickledArray(kind, shape, str(order), content)
+
+
+def _is_length(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**48
 
 
 def _latin1(text: str) -> bytes:

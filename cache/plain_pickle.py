@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -32,6 +32,7 @@ MAX_VALUES = 4_000_000
 MAX_DEPTH = 16
 MAX_LINE_BYTES = 65_536  # text opcodes of protocol 0
 MAX_INT_BYTES = 16
+PIECE_BYTES = 2**20
 _MARK = object()
 
 
@@ -47,6 +48,7 @@ class PlainReader:
 
     def read(self) -> object:
         """Read up to the end of the pickle; raises `CacheError` saying at which byte and what was refused."""
+        actions = self._actions()
         while True:
             at = self._position
             op = self._take(1)
@@ -57,7 +59,7 @@ class PlainReader:
                         raise CacheError("damaged: values left over at the end")
                     _check_inside(value)
                     return value
-                action = self._action(op)
+                action = actions.get(op)
                 if action is None:
                     raise CacheError(f"refused: {_REFUSED.get(op, f'unknown opcode {op!r}')}{ONLY}")
                 action(self)
@@ -72,16 +74,21 @@ class PlainReader:
 
     def _take(self, n: int) -> bytes:
         """Take n bytes in pieces, so that a length that lies costs no memory."""
-        pieces: list[bytes] = []
-        left = n
+        content = self.stream.read(min(n, PIECE_BYTES))
+        if len(content) < n:
+            content = self._with_rest(content, n)
+        self._position += n
+        return content
+
+    def _with_rest(self, start: bytes, n: int) -> bytes:
+        pieces, left = [start], n - len(start)
         while left:
-            piece = self.stream.read(min(left, 2**20))
+            piece = self.stream.read(min(left, PIECE_BYTES))
             if not piece:
                 raise CacheError(f"cut short: {n} bytes announced, {n - left} there")
             pieces.append(piece)
             left -= len(piece)
-        self._position += n
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
     def _number(self, n: int, *, signed: bool = False) -> int:
         return int.from_bytes(self._take(n), "little", signed=signed)
@@ -304,8 +311,8 @@ class PlainReader:
 
     # What a reader that admits more has to say differently.
 
-    def _action(self, op: bytes) -> Callable[[PlainReader], None] | None:
-        return _ACTIONS.get(op)
+    def _actions(self) -> Mapping[bytes, Callable[[PlainReader], None]]:
+        return _ACTIONS
 
     def _content(self, n: int, decode: Callable[[bytes], object]) -> object:
         return decode(self._take(n))

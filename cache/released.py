@@ -6,8 +6,9 @@ Letters: T time, S space, D width.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from avcil.cache.features import Features
@@ -21,17 +22,29 @@ SAMPLED = 16  # clips whose shapes are looked at
 
 
 def find_released(folder: Path, names: Sequence[str], option: str) -> Path:
-    """Find the one file called like one of `names` in a folder, at any depth.
+    """Find the one file called like one of `names` in a folder, at any depth; links are followed.
 
     Raises `CacheError`: none, or several (names them); `option` is what names it on the command line.
     """
-    found = sorted(path for name in names for path in folder.rglob(name) if path.is_file())
+    if not folder.is_dir():
+        raise CacheError(f"{folder}: no such folder; give the one that the features were unpacked into")
+    found = sorted(path for path in _files_below(folder) if path.name in names)
     if len(found) == 1:
         return found[0]
     if not found:
         raise CacheError(f"{folder}: no {' or '.join(names)} in it; name the file by {option}")
     listed = ", ".join(str(path) for path in found[:3])
     raise CacheError(f"{folder}: {len(found)} files could be meant ({listed}); name one by {option}")
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        if (real := Path(here).resolve()) in seen:  # a link that leads back
+            folders.clear()
+        else:
+            seen.add(real)
+            yield from (Path(here, name) for name in names)
 
 
 def released_encoder(kind: str, name: str) -> EncoderInfo:

@@ -40,7 +40,7 @@ def cache_import(
             help="released-ave (frames at 10 per second), released (8), auto: AVE's are a .npy file."
         ),
     ] = "auto",
-    dtype: Annotated[str, typer.Option(help="Number type of the stored visual tokens.")] = "float16",
+    dtype: Annotated[str, typer.Option(help="Type of the visual tokens: float16 or float32.")] = "float16",
 ) -> None:
     """Turn features that the authors of AV-CIL published into a token cache.
 
@@ -68,9 +68,13 @@ def cache_import(
 def listed_clips(splits: Path) -> list[CacheClip]:
     """The clips of a folder of split files, classes ascending, as a cache's manifest wants them."""
     from avcil.cache import CacheClip
-    from avcil.extract.authors_splits import read_authors
+    from avcil.errors import ManifestError
+    from avcil.extract.authors_splits import CLIPS_NAME, read_authors
 
-    return [CacheClip(entry.id, str(entry.label), str(entry.split)) for entry in read_authors(splits)]
+    entries = read_authors(splits)
+    if not entries:
+        raise ManifestError(f"{splits / CLIPS_NAME}: it lists no clips")
+    return [CacheClip(entry.id, str(entry.label), str(entry.split)) for entry in entries]
 
 
 def run_import(

@@ -27,8 +27,8 @@ def test_large_pickles_take_little_memory(protocol: int, tmp_path: Path) -> None
     from support.released_files import HoleyFile, StreamingPickler  # not there for the child
 
     with (tmp_path / VISUAL_NAME).open("wb", buffering=0) as raw:
-        zeros = ((name, np.zeros((1568, 768), "f4")) for name in CLIPS)
-        StreamingPickler(HoleyFile(raw), protocol).dump_pairs(zeros)
+        zeros = np.zeros((1568, 768), "f4")
+        StreamingPickler(HoleyFile(raw), protocol).dump_pairs((name, zeros[:]) for name in CLIPS)
     assert (tmp_path / VISUAL_NAME).stat().st_size > 1.5e9
     audio = {name: np.full(768, i, "f4") for i, name in enumerate(CLIPS)}
     (tmp_path / AUDIO_NAME).write_bytes(pickle.dumps(audio, protocol))

@@ -4,17 +4,18 @@ import csv
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from support.released_files import wrapped, write_hdf5
 
-from avcil.cache import CacheClip, CacheInfo, TokenCache, TokenSpec
+from avcil.cache import CacheClip, CacheInfo, TokenCache, TokenSpec, importer
 from avcil.cache.features import open_features
-from avcil.cache.importer import BATCH, ImportProgress, ImportSummary, import_features
+from avcil.cache.importer import ImportProgress, ImportSummary, import_features
 from avcil.cache.released import find_released, released_encoder, released_shapes
 from avcil.errors import CacheError
 
-N, SPACE, WIDTH = BATCH + 5, 3, 10
+N, BATCH, SPACE, WIDTH = 21, 16, 3, 10
 RNG = np.random.default_rng(0)
 CLIPS = [CacheClip(f"clip{i}", f"class {i % 3}", ("train", "val", "test")[i % 3]) for i in range(N)]
 VISUAL = {clip.id: RNG.standard_normal((8 * SPACE, WIDTH)).astype("f4") for clip in CLIPS}
@@ -28,6 +29,11 @@ INFO = CacheInfo(
     released_encoder("visual", "videomae"),
     released_encoder("audio", "audiomae"),
 )
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importer, "MAX_BATCH", BATCH)
 
 
 def imported(
@@ -86,6 +92,23 @@ def test_what_cannot_be_used_is_noted_and_taken_in_later(tmp_path: Path) -> None
     assert len(TokenCache(tmp_path / "cache").present()) == N
 
 
+def test_a_damaged_dataset_is_one_failure(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "visual.h5", "w") as file:
+        for name, array in VISUAL.items():
+            file.create_dataset(name, data=array, fletcher32=True, chunks=array.shape)
+        place = file["clip9"].id.get_chunk_info(0).byte_offset
+    data = bytearray((tmp_path / "visual.h5").read_bytes())
+    data[place + 100] ^= 1
+    (tmp_path / "visual.h5").write_bytes(data)
+    write_hdf5(tmp_path / "audio.h5", AUDIO)
+    visual_path, audio_path = tmp_path / "visual.h5", tmp_path / "audio.h5"
+    with closing(open_features(visual_path)) as seen, closing(open_features(audio_path)) as heard:
+        summary = import_features(tmp_path / "cache", INFO, CLIPS, seen, heard)
+    assert summary.done == N - 1
+    kind, detail = summary.failures["clip9"]
+    assert kind == "damaged" and "visual.h5: 'clip9': " in detail and "\n" not in detail
+
+
 def test_an_import_that_breaks_off_is_gone_on_with(tmp_path: Path) -> None:
     imported(tmp_path / "whole")
 
@@ -136,6 +159,12 @@ def test_files_are_found_at_any_depth_or_named(tmp_path: Path) -> None:
     (tmp_path / "x" / "y").mkdir(parents=True)
     (tmp_path / "x" / "y" / "b.h5").touch()
     assert find_released(tmp_path, ("a.npy", "b.h5"), "--visual") == tmp_path / "x" / "y" / "b.h5"
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "here").symlink_to(tmp_path / "x")
+    (tmp_path / "linked" / "back").symlink_to(tmp_path / "linked")
+    assert find_released(tmp_path / "linked", ("b.h5",), "").name == "b.h5"
     (tmp_path / "a.npy").touch()
+    with pytest.raises(CacheError, match="no such folder"):
+        find_released(tmp_path / "nowhere", ("a.npy",), "--visual")
     with pytest.raises(CacheError, match=r"2 files could be meant \(.*a.npy, .*b.h5\); name one by --visual"):
         find_released(tmp_path, ("a.npy", "b.h5"), "--visual")

@@ -136,11 +136,28 @@ def test_wherever_a_file_ends_it_is_cut_short(protocol: int, tmp_path: Path) -> 
     assert "bytes after its end" in refusal(tmp_path / "a.npy", data + b"x")
 
 
-def array_of(shape: bytes, n: int, code: bytes = b"f4") -> bytes:
-    """{"k": array} in protocol 3 that says `shape` and has n bytes."""
+def array_of(shape: bytes, n: int, code: bytes = b"f4", content: bytes = b"") -> bytes:
+    """{"k": array} in protocol 3 that says `shape` and has n bytes, 0 unless given."""
     start = b"\x80\x03}X\x01\0\0\0kcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85C\x01b\x87R"
     dtype = b"cnumpy\ndtype\nX" + struct.pack("<I", len(code)) + code + b"\x89\x88\x87R"
-    return start + b"(K\x01" + shape + dtype + b"\x89B" + struct.pack("<I", n) + b"\0" * n + b"tbs."
+    return (
+        start + b"(K\x01" + shape + dtype + b"\x89B" + struct.pack("<I", n) + (content or b"\0" * n) + b"tbs."
+    )
+
+
+@pytest.mark.parametrize("n", [1, 500])
+def test_pickles_of_python_2(n: int, tmp_path: Path) -> None:
+    """It wrote bytes as its own kind of text."""
+    want = np.full(n, 2.5, "f4")
+    for data, array in (
+        (array_of(b"M" + struct.pack("<H", n) + b"\x85", 4 * n), np.zeros(n, "f4")),
+        (array_of(b"M" + struct.pack("<H", n) + b"\x85", 4 * n, content=want.tobytes()), want),
+    ):
+        written = data.replace(b"\x89B" + struct.pack("<I", 4 * n), b"\x89T" + struct.pack("<I", 4 * n))
+        assert written != data
+        features = opened(tmp_path / "a.npy", written)
+        assert features.read("k").tobytes() == array.tobytes()
+        features.close()
 
 
 @pytest.mark.parametrize(
@@ -150,6 +167,7 @@ def array_of(shape: bytes, n: int, code: bytes = b"f4") -> bytes:
         (array_of(b"J\xff\xff\xff\x7f\x85", 4000), "an array of 8589934588 bytes with 4000"),
         (array_of(b"J\xff\xff\xff\xff\x85", 4), "the shape of an array"),
         (array_of(b"X\x01\0\0\0x\x85", 4), "the shape of an array"),
+        (array_of(b"\x8a\x09" + b"\xff" * 8 + b"\0K\0\x86", 0), "the shape of an array"),
         (array_of(b"K\x01" * 40 + b"t", 4), "damaged"),
         (array_of(b"(" + b"K\x01" * 40 + b"t", 4), "the shape of an array"),
         (array_of(b"K\x01\x85", 16, b"f16"), "array of type 'f16'"),
