@@ -125,7 +125,8 @@ class CacheWriter:
             CacheError: the id is unknown or has tokens.
         """
         self._check_known(id)
-        self._failures[id] = (kind, detail.replace("\0", " "))
+        writable = detail.encode("utf-8", "backslashreplace").decode("utf-8")  # a file name may be any bytes
+        self._failures[id] = (kind, writable.replace("\0", " "))
         self._note_failures()
 
     def discard(self) -> None:
