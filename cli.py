@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from avcil import __version__, rest_idle_threads
+from avcil.commands.compare import compare
 from avcil.commands.console import err, out, printable
 from avcil.commands.demo import demo
 from avcil.commands.evaluate import evaluate
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(extract)
 app.command()(train)
 app.command(name="eval")(evaluate)
+app.command()(compare)
 app.command()(demo)
 
 INTERRUPTED = 130

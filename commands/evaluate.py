@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +11,14 @@ import typer
 from avcil.commands.console import err, out, show
 
 if TYPE_CHECKING:
-    from avcil.train.evaluate import Evaluation
+    from avcil.train.results import Evaluation
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder of avcil train.")],
     cache: Annotated[
-        Path | None, typer.Option(help="The run's cache, if it was moved.", show_default="where it was")
+        list[Path] | None,
+        typer.Option(help="The run's cache, if it was moved; once for each.", show_default="where it was"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
@@ -28,11 +28,11 @@ def evaluate(
     """
     from avcil.report import tables
 
-    result = run_evaluation(run, cache)
+    result = run_evaluation(run, cache or ())
     if as_json:
-        from avcil.train.metrics import DEFINITIONS
+        from avcil.train.results import to_json
 
-        typer.echo(json.dumps({**asdict(result), "definitions": DEFINITIONS}, ensure_ascii=False, indent=1))
+        typer.echo(to_json(result))
         return
     for table in (tables.steps_table(result), tables.matrix_table(result)):
         show(table)
@@ -41,11 +41,11 @@ def evaluate(
         out.print(line, markup=False)
 
 
-def run_evaluation(run_path: Path, cache_path: Path | None = None) -> Evaluation:
+def run_evaluation(run_path: Path, cache_paths: Sequence[Path] = ()) -> Evaluation:
     """Evaluate a run, with progress on standard error."""
     from avcil.report.progress import progress
     from avcil.train.evaluate import evaluate_run
     from avcil.train.run_folder import RunFolder
 
     with progress(err, "evaluating") as on_step:
-        return evaluate_run(RunFolder.open(run_path), cache_path, on_step)
+        return evaluate_run(RunFolder.open(run_path), cache_paths, on_step)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from avcil.train.evaluate import Evaluation
 from avcil.train.metrics import DEFINITIONS
+from avcil.train.results import Evaluation
 
 SELECTION = {
     "best_val": "each step keeps its epoch with the best validation accuracy on all classes seen; that set "
@@ -16,7 +16,17 @@ SELECTION = {
     "last": "each step keeps its last epoch",
 }
 NARROW_STEPS = 10  # more columns with a decimal do not fit 80 characters
-METHOD_TITLES = {"avcil": "AV-CIL", "finetune": "fine-tuning", "upper-bound": "upper bound"}
+METHOD_TITLES = {  # in the order of the published tables
+    "finetune": "fine-tuning",
+    "lwf": "LwF",
+    "icarl-nme": "iCaRL-NME",
+    "icarl-fc": "iCaRL-FC",
+    "ss-il": "SS-IL",
+    "afc-nme": "AFC-NME",
+    "afc-lsc": "AFC-LSC",
+    "avcil": "AV-CIL",
+    "upper-bound": "upper bound",
+}
 
 
 def percent(fraction: float | None) -> str:
@@ -92,6 +102,18 @@ def comparison_table(results: Sequence[tuple[str, Sequence[Evaluation]]]) -> Tab
             percent(_mean([run.mean_accuracy for run in runs])),
             percent(_mean([run.average_forgetting for run in runs if run.average_forgetting is not None])),
         )
+    return table
+
+
+def plain_table(
+    caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int
+) -> Table:
+    """Ready cells under a caption; the first `text_columns` columns are words, the others numbers."""
+    table = _table(caption)
+    for k, name in enumerate(header):
+        table.add_column(Text(name), justify="left" if k < text_columns else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 

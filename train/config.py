@@ -1,4 +1,4 @@
-"""Owns what a run is asked to do, as frozen dataclasses and TOML; knows neither tokens nor torch.
+"""Owns what a run is asked to do, as frozen dataclasses and tables; knows neither tokens nor torch.
 
 A configuration is complete: the `config.toml` of a run folder, given back to `avcil train --protocol`,
 asks for the same run again. Unknown keys are errors that name the nearest known one.
@@ -9,21 +9,15 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import sys
 import types
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from avcil.errors import ConfigError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 Modality = Literal["audio-visual", "audio", "visual"]
 Fidelity = Literal["released", "corrected"]
+CUTS = ("steps", "classes_per_step", "base", "step_sizes")  # keys that cut the classes into steps
 Config = TypeVar("Config")
 
 
@@ -31,13 +25,16 @@ Config = TypeVar("Config")
 class ProtocolConfig:
     """Which classes come when, and how many exemplars may be kept.
 
-    Exactly one of `steps`, `classes_per_step` and `step_sizes` decides the cut. `classes = ()` means
-    every class of the cache. `memory` is the total number of exemplars (AV-CIL, section 4.1: 340 / 500 /
-    1500); None means twelve per class, AVE-CI's ratio.
+    Exactly one of `steps`, `classes_per_step`, `step_sizes` and `base` with `increment` decides the cut;
+    `base` classes come first, then `increment` at a time, and the last step takes what is left. `classes =
+    ()` means every class of the cache. `memory` is the total number of exemplars (AV-CIL, section 4.1:
+    340 / 500 / 1500); None means twelve per class, AVE-CI's ratio.
     """
 
     steps: int | None = None
     classes_per_step: int | None = None
+    base: int | None = None
+    increment: int | None = None
     step_sizes: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     order: Literal["listed", "alphabetical", "shuffled"] = "listed"
@@ -45,9 +42,13 @@ class ProtocolConfig:
     memory: int | None = None
 
     def __post_init__(self) -> None:
-        asked = [name for name in ("steps", "classes_per_step", "step_sizes") if getattr(self, name)]
+        asked = [name for name in CUTS if getattr(self, name)]
         _require(len(asked) <= 1, f"protocol: {' and '.join(asked)} exclude each other; give one of them")
-        for name in ("steps", "classes_per_step", "memory"):
+        _require(
+            (self.base is None) == (self.increment is None),
+            "protocol: base and increment go together; give both",
+        )
+        for name in ("steps", "classes_per_step", "base", "increment", "memory"):
             value = getattr(self, name)
             _require(
                 value is None or value >= (0 if name == "memory" else 1),
@@ -131,34 +132,6 @@ class RunConfig:
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     avcil: AvcilConfig = field(default_factory=AvcilConfig)
-
-
-PRESETS = Path(__file__).parent / "presets"
-
-
-def preset_names() -> list[str]:
-    """Names that `--protocol` takes beside a path."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
-
-
-def load_config(name_or_path: str) -> RunConfig:
-    """Read a preset by name or a TOML file by path.
-
-    Raises:
-        ConfigError: no such preset or file, not TOML, an unknown key, a value of the wrong type or range.
-    """
-    path = PRESETS / f"{name_or_path}.toml"
-    if not path.is_file():
-        path = Path(name_or_path)
-    if not path.is_file():
-        raise ConfigError(
-            f"protocol {name_or_path!r} is neither a preset ({', '.join(preset_names())}) nor a TOML file"
-        )
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return config_from_table(RunConfig, table, str(path))
 
 
 def config_from_table(kind: type[Config], table: dict[str, Any], where: str, prefix: str = "") -> Config:

@@ -15,6 +15,7 @@ from avcil.train.draws import Draws
 from avcil.train.methods import Batch, Objective
 from avcil.train.model import AudioVisualNetwork
 from avcil.train.predict import predict_logits
+from avcil.train.step_costs import StepMeter
 from avcil.train.step_data import StepClips
 
 
@@ -50,6 +51,7 @@ def fit_step(
     config: TrainingConfig,
     orders: Callable[[int], Iterator[Batch]],
     on_epoch: Callable[[int, EpochRecord], None],
+    meter: StepMeter,
 ) -> FittedStep:
     """Fit `network` in place with a new Adam and leave it at the selected epoch.
 
@@ -86,7 +88,8 @@ def fit_step(
                     f"the {name.replace('_', ' ')} term became {mean} in epoch {epoch + 1}; "
                     "lower training.learning_rate or the term's weight"
                 )
-        val_accuracy = None if validation is None else _accuracy(network, validation, dtype)
+        with meter.stage("validate"):
+            val_accuracy = None if validation is None else _accuracy(network, validation, dtype)
         records.append(EpochRecord(sum(means.values()), means, val_accuracy))
         on_epoch(epoch, records[-1])
         if val_accuracy is not None and val_accuracy > best_accuracy:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from avcil.cache import TokenCache
 from avcil.errors import ConfigError
 from avcil.train.config import Modality, RunConfig
 from avcil.train.draws import Draws
+from avcil.train.environment import describe_environment
 from avcil.train.loop import EpochRecord, epoch_batches, fit_step
 from avcil.train.memory import random_exemplars
 from avcil.train.methods import Method, StepContext, find_method
@@ -27,7 +27,9 @@ from avcil.train.protocol import (
     exemplar_set,
     group_clips,
 )
+from avcil.train.results import write_results
 from avcil.train.run_folder import RunFacts, RunFolder, StepRecord
+from avcil.train.step_costs import StepMeter
 from avcil.train.step_data import StepClips, load_clips
 
 
@@ -114,21 +116,29 @@ def train_run(
     protocol, config = plan.protocol, plan.config
     draws = draws or Draws(config.training.seed)
     facts = RunFacts(
-        cache=str(plan.cache.path.resolve()),
+        caches=(str(plan.cache.path.resolve()),),
         cache_fingerprint=plan.cache.fingerprint,
         classes=protocol.classes,
         step_sizes=protocol.step_sizes,
         memory=protocol.memory,
+        environment=describe_environment(plan.device),
     )
     run = RunFolder.create_or_resume(out, config, facts)
     memories: list[dict[int, tuple[str, ...]]] = [{}] * protocol.steps
     if plan.method.replays:
         memories = random_exemplars(protocol, plan.clips.train, config.training.seed)
-    with run.writing():
+    with run.writing() as journal:
+
+        def note(progress: TrainProgress) -> None:
+            journal.epoch(progress.step, progress.epoch, progress.record)
+            on_progress(progress)
+
         network = run.network(run.steps_done - 1, plan.device) if run.steps_done else None
         for step in range(run.steps_done, protocol.steps):
-            network = _train_step(plan, run, step, network, memories[step], draws, on_progress)
+            network = _train_step(plan, run, step, network, memories[step], draws, note)
+            journal.step_done()
             on_step(run.record(step))
+        write_results(run)
     return run
 
 
@@ -141,13 +151,14 @@ def _train_step(
     draws: Draws,
     on_progress: Callable[[TrainProgress], None],
 ) -> AudioVisualNetwork:
-    started = time.monotonic()
+    meter = StepMeter(plan.device)
     protocol, training = plan.protocol, plan.config.training
     seen = range(protocol.seen(step))
     columns = seen if plan.method.sees_everything else protocol.tasks[step]
-    current = _load(plan, clip_set(plan.clips.train, columns))
-    exemplars = _load(plan, exemplar_set(memory))
-    validation = _load(plan, clip_set(plan.clips.val, seen)) if training.select == "best_val" else None
+    with meter.stage("load"):
+        current = _load(plan, clip_set(plan.clips.train, columns))
+        exemplars = _load(plan, exemplar_set(memory))
+        validation = _load(plan, clip_set(plan.clips.val, seen)) if training.select == "best_val" else None
 
     network = _network_of_step(plan, step, before, draws)
     context = StepContext(
@@ -159,20 +170,26 @@ def _train_step(
         dtype=plan.dtype,
         config=plan.config,
     )
-    fitted = fit_step(
-        network,
-        plan.method.prepare(context),
-        current,
-        exemplars,
-        validation,
-        training,
-        orders=lambda epoch: epoch_batches(draws, step, epoch, current, exemplars, training),
-        on_epoch=lambda epoch, record: on_progress(
-            TrainProgress(step, protocol.steps, epoch, training.epochs, record)
-        ),
-    )
-    test = _load(plan, clip_set(plan.clips.test, seen))
-    predicted = predict_logits(network, test.tokens, plan.dtype).argmax(dim=1)
+    with meter.stage("prepare"):
+        objective = plan.method.prepare(context)
+    with meter.stage("train"):
+        fitted = fit_step(
+            network,
+            objective,
+            current,
+            exemplars,
+            validation,
+            training,
+            orders=lambda epoch: epoch_batches(draws, step, epoch, current, exemplars, training),
+            on_epoch=lambda epoch, record: on_progress(
+                TrainProgress(step, protocol.steps, epoch, training.epochs, record)
+            ),
+            meter=meter,
+        )
+    with meter.stage("load"):
+        test = _load(plan, clip_set(plan.clips.test, seen))
+    with meter.stage("test"):
+        predicted = predict_logits(network, test.tokens, plan.dtype).argmax(dim=1)
     run.save_step(
         network,
         StepRecord(
@@ -183,7 +200,9 @@ def _train_step(
             epochs=fitted.epochs,
             predicted=predicted.tolist(),
             true=test.labels.tolist(),
-            seconds=time.monotonic() - started,
+            seconds=meter.seconds,
+            stages=meter.stages,
+            peak_memory=meter.peak_memory,
         ),
     )
     return network

@@ -10,10 +10,9 @@ from avcil.train.config import (
     RunConfig,
     TrainingConfig,
     differing_keys,
-    load_config,
-    preset_names,
     to_toml,
 )
+from avcil.train.protocol_file import load_config, preset_names
 
 
 def test_a_configuration_survives_its_file(tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""`avcil compare`: runs beside each other, with statistics over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avcil.commands.console import err, out, printable, show
+
+if TYPE_CHECKING:
+    from avcil.report.comparison import Comparison, Comparisons
+
+SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json"}
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs at any depth.")],
+    baseline: Annotated[
+        str | None, typer.Option(help="Method to take differences to, run by run of the same seeds.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with every number, as fractions.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX, with booktabs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write there instead; .md, .csv, .tex or .json says the format."),
+    ] = None,
+) -> None:
+    """Compare finished runs: mean and standard deviation over seeds, one row per method and modality.
+
+    Runs of other tokens, classes or steps stand in a table of their own. Example:
+
+    avcil compare runs/ --baseline finetune --out results.md
+    """
+    from avcil.errors import ConfigError
+    from avcil.report.comparison_text import FORMATS
+    from avcil.train.whole_files import write_text
+
+    asked = {"markdown": markdown, "csv": csv, "latex": latex, "json": as_json}
+    chosen = [name for name, wanted in asked.items() if wanted]
+    if len(chosen) > 1:
+        raise ConfigError(
+            f"{' and '.join(f'--{name}' for name in chosen)} exclude each other; give one of them"
+        )
+    if file is not None and not chosen:
+        if file.suffix not in SUFFIXES:
+            raise ConfigError(
+                f"--out {file}: its ending is none of {', '.join(SUFFIXES)}; say --markdown or so"
+            )
+        chosen = [SUFFIXES[file.suffix]]
+    found = compare_runs(runs, baseline)
+    if not chosen:
+        show_comparisons(found.tables)
+    elif file is None:
+        typer.echo(FORMATS[chosen[0]](found.tables), nl=False)
+    else:
+        write_text(file, FORMATS[chosen[0]](found.tables))
+        out.print(f"written: {file}", markup=False)
+
+
+def compare_runs(runs: Sequence[Path], baseline: str | None = None) -> Comparisons:
+    """Read and compare runs; say on standard error which stand in no table, and why there are several."""
+    from avcil.errors import RunError
+    from avcil.report.comparison import compare
+    from avcil.train.results import read_runs
+
+    found = read_runs(runs)
+    if not found.finished:
+        raise RunError(f"no run is finished: {'; '.join(found.unfinished)}")
+    comparisons = compare(found.finished, baseline)
+    for line in [*found.unfinished, *comparisons.left_out]:
+        err.print(printable(f"left out: {line}"), markup=False)
+    if len(comparisons.tables) > 1:
+        err.print("these runs differ in tokens, classes or steps and stand in a table for each")
+    return comparisons
+
+
+def show_comparisons(comparisons: Sequence[Comparison]) -> None:
+    """Print a table for each, and what its numbers mean."""
+    from avcil.report.comparison import METRICS
+    from avcil.report.comparison_text import STATISTICS, cells, columns, heading
+    from avcil.report.tables import plain_table
+    from avcil.train.metrics import DEFINITIONS
+
+    for one in comparisons:
+        show(plain_table(heading(one), columns(one), [cells(one, row) for row in one.rows], text_columns=2))
+        out.print()
+    out.print(STATISTICS, markup=False)
+    for metric in METRICS:
+        out.print(f"{metric.replace('_', ' ')}: {DEFINITIONS[metric]}", markup=False)
