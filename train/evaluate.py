@@ -10,9 +10,10 @@ import torch
 
 from avcil.cache import TokenCache
 from avcil.errors import RunError
+from avcil.train import metrics
 from avcil.train.predict import predict_logits
-from avcil.train.protocol import clip_set
-from avcil.train.results import Evaluation, Outcome, measure, recorded_results
+from avcil.train.protocol import ClassClips, clip_set
+from avcil.train.results import Evaluation, Outcome, Split, measure, recorded_results
 from avcil.train.run import plan_run
 from avcil.train.run_folder import RunFolder
 from avcil.train.step_data import load_clips
@@ -22,16 +23,23 @@ def evaluate_run(
     run: RunFolder,
     cache_paths: Sequence[Path] = (),
     on_step: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    split: Split = "test",
 ) -> Evaluation:
-    """Classify the test clips again with every step's network and compare with training's record.
+    """Classify clips again with every step's network and compare with training's record.
+
+    Of test clips training recorded every prediction, of validation clips the accuracy of the kept epoch, if
+    it validated at all.
 
     Args:
         run: a finished run.
         cache_paths: its caches, when they are no longer where training found them.
         on_step: called with the number of steps evaluated and of all steps.
+        split: whose clips.
 
     Raises:
-        RunError: the run is unfinished, its cache has changed, or the predictions differ from the record.
+        RunError: the run is unfinished, its cache has changed, the predictions differ from the record, or a
+            class has no validation clips.
         CacheError: the cache is gone or damaged.
     """
     recorded_results(run)
@@ -39,17 +47,21 @@ def evaluate_run(
     # Where training ran does not matter: evaluate on what is here.
     anywhere = replace(run.config, training=replace(run.config.training, device="auto"))
     plan = plan_run(cache, anywhere)
+    by_column = _clips_of(plan.clips, split, plan.protocol.classes)
     outcomes: list[Outcome] = []
     for step in range(plan.protocol.steps):
-        clips = clip_set(plan.clips.test, range(plan.protocol.seen(step)))
-        test = load_clips(cache, clips, run.config.modality, plan.device)
+        clips = clip_set(by_column, range(plan.protocol.seen(step)))
+        loaded = load_clips(cache, clips, run.config.modality, plan.device)
         network = run.network(step, plan.device)
         with torch.inference_mode():
-            predicted = predict_logits(network, test.tokens, plan.dtype).argmax(dim=1).tolist()
-        _compare(run, step, predicted)
+            predicted = predict_logits(network, loaded.tokens, plan.dtype).argmax(dim=1).tolist()
         outcomes.append(Outcome(predicted, clips.columns))
+        if split == "test":
+            _compare(run, step, predicted)
+        else:
+            _compare_validation(run, step, outcomes[-1])
         on_step(step + 1, plan.protocol.steps)
-    return measure(run, outcomes)
+    return measure(run, outcomes, split)
 
 
 def open_cache(run: RunFolder, cache_paths: Sequence[Path] = ()) -> TokenCache:
@@ -72,6 +84,15 @@ def open_cache(run: RunFolder, cache_paths: Sequence[Path] = ()) -> TokenCache:
     return cache
 
 
+def _clips_of(clips: ClassClips, split: Split, classes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    if split == "test":
+        return clips.test
+    empty = [name for name, ids in zip(classes, clips.val, strict=True) if not ids]
+    if empty:
+        raise RunError(f"no validation clips for class {empty[0]!r}; evaluate the test clips (--split test)")
+    return clips.val
+
+
 def _compare(run: RunFolder, step: int, predicted: list[int]) -> None:
     recorded = run.record(step).predicted
     if len(predicted) != len(recorded):
@@ -80,9 +101,26 @@ def _compare(run: RunFolder, step: int, predicted: list[int]) -> None:
             "its record is damaged, delete that step and all later ones and train again"
         )
     differing = sum(now != then for now, then in zip(predicted, recorded, strict=True))
-    # Another machine or thread count may round a tie the other way; more than that is damage.
-    if differing > max(1, len(recorded) // 100):
+    if differing > _tolerated(len(recorded)):
         raise RunError(
             f"{run.path}: {differing} of {len(recorded)} predictions of step {step} differ from those that "
             "training recorded; the weights or the tokens are not the ones it used"
         )
+
+
+def _compare_validation(run: RunFolder, step: int, outcome: Outcome) -> None:
+    record = run.record(step)
+    recorded = record.epochs[record.best_epoch].val_accuracy
+    if recorded is None:
+        return
+    now = metrics.accuracy(outcome.predicted, outcome.true)
+    if abs(now - recorded) * len(outcome.true) > _tolerated(len(outcome.true)) + 0.5:
+        raise RunError(
+            f"{run.path}: validation accuracy of step {step} is {100 * now:.1f} %, where training recorded "
+            f"{100 * recorded:.1f}; the weights or the tokens are not the ones it used"
+        )
+
+
+def _tolerated(clips: int) -> int:
+    """Another machine or thread count may round a tie the other way; more than that is damage."""
+    return max(1, clips // 100)

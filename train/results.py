@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from avcil.errors import RunError
 from avcil.train import metrics
@@ -17,6 +17,8 @@ from avcil.train.run_folder import RunFolder, find_runs
 from avcil.train.whole_files import write_text
 
 RESULTS = "results.json"
+MOST_CONFUSED = 10
+Split = Literal["test", "val"]
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,13 @@ class Evaluation:
         classes: class labels in learning order.
         step_sizes: classes per step.
         seed, epochs, select, memory: how it was trained; `select` says which epoch of a step was kept.
-        test_clips: number of test clips of all classes.
+        split: whose clips were classified, "test" or "val".
+        clips: their number, of all classes.
         accuracy: A_t after every step.
         matrix: rows a[t][0..t].
         per_class: accuracy of every class after the last step.
+        per_class_learned: accuracy of every class after the step it came with.
+        confusion: after the last step, clips of each class (row) that were taken for each class (column).
     """
 
     name: str
@@ -45,10 +50,13 @@ class Evaluation:
     epochs: int
     select: str
     memory: int
-    test_clips: int
+    split: Split
+    clips: int
     accuracy: list[float]
     matrix: list[list[float]]
     per_class: dict[str, float]
+    per_class_learned: dict[str, float]
+    confusion: list[list[int]]
     mean_accuracy: float
     last_accuracy: float
     forgetting: list[float | None]
@@ -58,23 +66,23 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the test clips of all classes seen after a step were classified: columns, in set order."""
+    """How the clips of all classes seen after a step were classified: columns, in set order."""
 
     predicted: Sequence[int]
     true: Sequence[int]
 
 
-def measure(run: RunFolder, outcomes: Sequence[Outcome]) -> Evaluation:
-    """The numbers of a finished run, from one outcome per step."""
+def measure(run: RunFolder, outcomes: Sequence[Outcome], split: Split = "test") -> Evaluation:
+    """The numbers of a finished run, from one outcome per step; every class needs clips in it."""
     config, facts = run.config, run.facts
     tasks = Protocol(facts.classes, facts.step_sizes, facts.memory).tasks
     accuracies = [metrics.accuracy(one.predicted, one.true) for one in outcomes]
     matrix = [
         metrics.task_accuracy(one.predicted, one.true, tasks[: step + 1]) for step, one in enumerate(outcomes)
     ]
-    single = [range(column, column + 1) for column in range(len(facts.classes))]
     last = outcomes[-1]
-    of_class = metrics.task_accuracy(last.predicted, last.true, single)
+    of_class = _of_classes(last, range(len(facts.classes)))
+    learned = [value for one, task in zip(outcomes, tasks, strict=True) for value in _of_classes(one, task)]
     return Evaluation(
         name=config.name,
         method=config.method,
@@ -86,16 +94,24 @@ def measure(run: RunFolder, outcomes: Sequence[Outcome]) -> Evaluation:
         epochs=config.training.epochs,
         select=config.training.select,
         memory=facts.memory,
-        test_clips=len(last.true),
+        split=split,
+        clips=len(last.true),
         accuracy=accuracies,
         matrix=matrix,
         per_class=dict(zip(facts.classes, of_class, strict=True)),
+        per_class_learned=dict(zip(facts.classes, learned, strict=True)),
+        confusion=metrics.confusion_matrix(last.predicted, last.true, len(facts.classes)),
         mean_accuracy=metrics.mean_accuracy(accuracies),
         last_accuracy=accuracies[-1],
         forgetting=metrics.forgetting(matrix),
         average_forgetting=metrics.average_forgetting(matrix),
         backward_transfer=metrics.backward_transfer(matrix),
     )
+
+
+def _of_classes(outcome: Outcome, columns: range) -> list[float]:
+    single = [range(column, column + 1) for column in columns]
+    return metrics.task_accuracy(outcome.predicted, outcome.true, single)
 
 
 def recorded_results(run: RunFolder) -> Evaluation:
@@ -134,9 +150,15 @@ def _check_written(path: Path, result: Evaluation) -> None:
 
 
 def to_json(result: Evaluation) -> str:
-    """The numbers with their definitions, as one JSON object."""
-    table: dict[str, Any] = {**asdict(result), "definitions": metrics.DEFINITIONS}
-    return json.dumps(table, ensure_ascii=False, indent=1)
+    """The numbers with their definitions, as one JSON object with a line for every name."""
+    confused = metrics.most_confused(result.confusion, result.classes, MOST_CONFUSED)
+    table: dict[str, Any] = {
+        **asdict(result),
+        "most_confused": [asdict(one) for one in confused],
+        "definitions": metrics.DEFINITIONS,
+    }
+    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 @dataclass(frozen=True)
