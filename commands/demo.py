@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from avcil.commands.console import out, say, show
-from avcil.commands.evaluate import run_evaluation
+from avcil.commands.evaluate import run_evaluation, write_report
 from avcil.commands.extract import run_extraction
 from avcil.commands.train import run_training
 
@@ -19,6 +19,7 @@ DEMO_RUNS = (
     ("avcil", "audio-visual"),
     ("finetune", "audio-visual"),
 )
+REPORTED = ("avcil", "audio-visual")  # its first run gets a page
 
 
 def demo(
@@ -47,6 +48,7 @@ def demo(
     from avcil.extract.manifest import read_source
     from avcil.extract.splits import SplitRule
     from avcil.report import tables
+    from avcil.report.words import title
     from avcil.train.protocol_file import load_protocol
     from avcil.train.run import plan_run
 
@@ -66,12 +68,15 @@ def demo(
             choice = f"--protocol demo --method {method} --modality {modality} --seed {seed}"
             say(f"avcil train {cache} --out {run} {choice}")
             config = protocol.configuration(method=method, modality=modality, training={"seed": seed})
-            run_training(plan_run(tokens, config), run)
-            results.append(run_evaluation(run))
-        rows.append((tables.title(results[0]), results))
+            trained = run_training(plan_run(tokens, config), run)
+            results.append(run_evaluation(trained))
+            if (method, modality) == REPORTED and seed == training_seeds[0]:
+                report = write_report(trained, results[-1])
+        rows.append((title(results[0]), results))
     seeds_said = f"mean of seeds {seeds}" if len(training_seeds) > 1 else f"seed {seeds}"
     out.print()
     show(tables.comparison_table(rows))
     out.print(f"({seeds_said}; demo encoders: small, random)")
     out.print(f"\nvideos: {folder / 'videos'}\ncache:  {cache}\nruns:   {folder / 'runs'}", markup=False)
-    out.print(f"next:   avcil eval {run}", markup=False)
+    out.print(f"report: {report} (open it in a browser: what AV-CIL learned and forgot)", markup=False)
+    out.print(f"next:   avcil eval {report.parent}", markup=False)

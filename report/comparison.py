@@ -12,7 +12,7 @@ from typing import Any
 
 from avcil.errors import ConfigError
 from avcil.report.statistics import PairedDifference, Sample, paired_difference, sample
-from avcil.report.tables import METHOD_TITLES
+from avcil.report.words import METHOD_TITLES
 from avcil.train.config import ProtocolConfig, RunConfig
 from avcil.train.results import FinishedRun
 
@@ -30,6 +30,7 @@ class ComparisonRow:
         method, modality, fidelity: what was trained.
         variant: settings in which rows of this method and modality differ, in words; else "".
         seeds: seeds of the order and of training of every run.
+        accuracy: A_t over the runs, after every step.
         samples: every metric of `METRICS` over the runs, as fractions; None where it is not defined.
         differences: every metric minus the baseline's over the seeds both have; empty without a baseline.
     """
@@ -39,6 +40,7 @@ class ComparisonRow:
     fidelity: str
     variant: str
     seeds: tuple[Seeds, ...]
+    accuracy: tuple[Sample, ...]
     samples: dict[str, Sample | None]
     differences: dict[str, PairedDifference]
 
@@ -148,8 +150,16 @@ def _row(group: _Group, variant: str, baseline: _Group | None) -> ComparisonRow:
             if pairs:
                 differences[metric] = paired_difference(pairs)
     config = group.first.config
+    by_step = zip(*(run.result.accuracy for run in group.runs.values()), strict=True)
     return ComparisonRow(
-        config.method, config.modality, config.fidelity, variant, tuple(group.runs), samples, differences
+        method=config.method,
+        modality=config.modality,
+        fidelity=config.fidelity,
+        variant=variant,
+        seeds=tuple(group.runs),
+        accuracy=tuple(map(sample, by_step)),
+        samples=samples,
+        differences=differences,
     )
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from avcil.report.comparison import METRICS, Comparison, ComparisonRow
+from avcil.report.labels import in_latex
 from avcil.report.statistics import PairedDifference, Sample
-from avcil.report.tables import METHOD_TITLES
+from avcil.report.words import METHOD_TITLES
 from avcil.train.metrics import DEFINITIONS
 
 PERCENT_METRICS = {"mean_accuracy": "mean", "last_accuracy": "last", "average_forgetting": "forgetting"}
@@ -18,12 +19,6 @@ STATISTICS = (
     "mean ± standard deviation (n - 1) over the runs, in percent; differences are paired by seed, with their "
     "95 % interval (Student's t)"
 )
-LATEX_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{char: f"\\{char}" for char in "&%$#_{}"},
-}
 
 
 def heading(comparison: Comparison) -> str:
@@ -76,10 +71,10 @@ def latex(comparisons: Sequence[Comparison]) -> str:
     r"""`table` environments with the rules of booktabs (`\usepackage{booktabs}`)."""
     parts = []
     for comparison in comparisons:
-        lines = [" & ".join(map(_latex, line)) + r" \\" for line in _lines(comparison)]
+        lines = [" & ".join(map(in_latex, line)) + r" \\" for line in _lines(comparison)]
         spec = "ll" + "r" * (len(columns(comparison)) - 2)
         body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
-        caption = _latex(f"{heading(comparison)}; {STATISTICS}.")
+        caption = in_latex(f"{heading(comparison)}; {STATISTICS}.")
         parts.append(
             "\n".join(
                 [
@@ -157,8 +152,3 @@ def _difference(value: PairedDifference | None) -> str:
 def _markdown(text: str) -> str:
     escaped = "".join(f"\\{char}" if char in "\\`*_|<>[]" else char for char in text)
     return " ".join(escaped.split())
-
-
-def _latex(text: str) -> str:
-    escaped = "".join(LATEX_ESCAPES.get(char, char) for char in " ".join(text.split()))
-    return escaped.replace("±", r"$\pm$")
