@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.console import err, out, printable, show
+from avcil.commands.console import err, exclusive, out, printable, show
 
 if TYPE_CHECKING:
     from avcil.report.comparison import Comparison, Comparisons
 
-SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json"}
+SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json", ".html": "html"}
 
 
 def compare(
@@ -25,9 +25,10 @@ def compare(
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with every number, as fractions.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX, with booktabs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Write a page, compare.html or --out.")] = False,
     file: Annotated[
         Path | None,
-        typer.Option("--out", help="Write there instead; .md, .csv, .tex or .json says the format."),
+        typer.Option("--out", help="Write there instead; .md, .csv, .tex, .json or .html says the format."),
     ] = None,
 ) -> None:
     """Compare finished runs: mean and standard deviation over seeds, one row per method and modality.
@@ -37,28 +38,28 @@ def compare(
     avcil compare runs/ --baseline finetune --out results.md
     """
     from avcil.errors import ConfigError
+    from avcil.report.compare_page import compare_page
     from avcil.report.comparison_text import FORMATS
     from avcil.train.whole_files import write_text
 
-    asked = {"markdown": markdown, "csv": csv, "latex": latex, "json": as_json}
-    chosen = [name for name, wanted in asked.items() if wanted]
-    if len(chosen) > 1:
-        raise ConfigError(
-            f"{' and '.join(f'--{name}' for name in chosen)} exclude each other; give one of them"
-        )
-    if file is not None and not chosen:
+    chosen = exclusive({"markdown": markdown, "csv": csv, "latex": latex, "json": as_json, "html": html})
+    if file is not None and chosen is None:
         if file.suffix not in SUFFIXES:
             raise ConfigError(
                 f"--out {file}: its ending is none of {', '.join(SUFFIXES)}; say --markdown or so"
             )
-        chosen = [SUFFIXES[file.suffix]]
+        chosen = SUFFIXES[file.suffix]
     found = compare_runs(runs, baseline)
-    if not chosen:
+    if chosen is None:
         show_comparisons(found.tables)
-    elif file is None:
-        typer.echo(FORMATS[chosen[0]](found.tables), nl=False)
+        return
+    text = {**FORMATS, "html": compare_page}[chosen](found.tables)
+    if chosen == "html":
+        file = file or Path("compare.html")
+    if file is None:
+        typer.echo(text, nl=False)
     else:
-        write_text(file, FORMATS[chosen[0]](found.tables))
+        write_text(file, text)
         out.print(f"written: {file}", markup=False)
 
 
