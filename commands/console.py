@@ -16,8 +16,8 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 def show(table: Table) -> None:
     """Print a table at its own width: a file or a pipe has no edge, and a narrow terminal may wrap."""
-    natural = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
-    out.print(table, width=max(out.width, natural))
+    table.width = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
+    out.print(table)
 
 
 def printable(text: str) -> str:
