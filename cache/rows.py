@@ -5,17 +5,19 @@ hands out the rows (`CacheWriter`, which holds the lock) answers for that.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from avcil.cache.quantise import quantise
+from avcil.cache.row_layout import CRC_DTYPE, audio_crc, parts, row_crc
 from avcil.cache.schema import CacheInfo, TokenSpec
-from avcil.cache.shard import CRC_DTYPE, Shard, open_shard, pwrite_all, row_crc
+from avcil.cache.shard import Shard, open_shard, pwrite_all, shard_paths
 from avcil.errors import CacheError
 
 _sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
-_Row = tuple[str, np.ndarray, np.ndarray]  # id, visual, audio
+_Row = dict[str, np.ndarray]  # a row's parts by name, in the order of its checksum
 
 
 class RowWriter:
@@ -31,7 +33,7 @@ class RowWriter:
     def of_cache(cls, path: Path, info: CacheInfo) -> "RowWriter":
         """For all shards of a cache, in a process that was told which rows are its own."""
         rows = cls(path, info)
-        for shard in sorted(path.glob("shard-*.h5")):
+        for shard in shard_paths(path).values():
             rows.add_shard(shard)
         return rows
 
@@ -42,7 +44,10 @@ class RowWriter:
             CacheError: it is damaged, or holds an id that another one holds.
         """
         shard = open_shard(path, self.info)
-        self.shards.append((shard, os.open(path, os.O_RDWR)))
+        try:
+            self.shards.append((shard, os.open(path, os.O_RDWR)))
+        except OSError as error:
+            raise CacheError(f"cannot write {path}: {error.strerror or error}") from error
         for row, clip_id in enumerate(shard.ids):
             if clip_id in self.row:
                 raise CacheError(f"{path}, row {row}: id {clip_id!r} stands twice")
@@ -52,21 +57,35 @@ class RowWriter:
     def write(self, ids: Sequence[str], visual: np.ndarray, audio: np.ndarray) -> None:
         """Store the tokens of `ids`: `visual` [n, T, S, D], `audio` [n, D], cast to the cache's types.
 
-        Either all rows are stored or, on an error in the arguments, none.
+        Both are floating-point whatever the cache's types: int8 tokens are made here. Either all rows
+        are stored or, on an error in the arguments, none.
 
         Raises:
             CacheError: a wrong shape, an unknown id, a number that is not finite or overflows the cache's
                 type (names the id), a full disk.
         """
         self._check(ids, visual, audio)
-        rows = [
-            (clip_id, _cast(one, self.info.visual, clip_id), _cast(other, self.info.audio, clip_id))
+        rows = {
+            clip_id: self._row_of(clip_id, one, other)
             for clip_id, one, other in zip(ids, visual, audio, strict=True)
-        ]
+        }
         try:
             self._store(rows)
         except OSError as error:
             raise CacheError(f"cannot write tokens into {self.path}: {error.strerror or error}") from error
+
+    def unwrite(self, clip_id: str) -> None:
+        """Mark a row missing, whatever its tokens are.
+
+        Raises:
+            CacheError: the file cannot be written.
+        """
+        number, row = self.row[clip_id]
+        shard, fd = self.shards[number]
+        try:
+            _write_crc(fd, shard.offsets["crc32"], row, 0)
+        except OSError as error:
+            raise CacheError(f"cannot write {shard.path}: {error.strerror or error}") from error
 
     def sync(self) -> None:
         """Bring everything to the disk."""
@@ -89,31 +108,50 @@ class RowWriter:
             if clip_id not in self.row:
                 raise CacheError(f"{self.path}: clip {clip_id!r} was not given when the cache was opened")
 
-    def _store(self, rows: Sequence[_Row]) -> None:
+    def _row_of(self, clip_id: str, visual: np.ndarray, audio: np.ndarray) -> _Row:
+        stored = _stored(visual, self.info.visual, clip_id, "visual")
+        stored |= _stored(audio, self.info.audio, clip_id, "audio")
+        return {name: stored[name] for name in parts(self.info)}
+
+    def _store(self, rows: Mapping[str, _Row]) -> None:
         touched = set()
-        for clip_id, visual, audio in rows:
+        for clip_id, stored in rows.items():
             number, row = self.row[clip_id]
             shard, fd = self.shards[number]
-            pwrite_all(fd, visual.data, shard.offsets["visual"] + row * visual.nbytes)
-            pwrite_all(fd, audio.data, shard.offsets["audio"] + row * audio.nbytes)
+            for name, part in stored.items():
+                pwrite_all(fd, part.data, shard.offsets[name] + row * part.nbytes)
+            _write_crc(fd, shard.offsets["audio_crc32"], row, audio_crc(clip_id, stored["audio"]))
             touched.add(fd)
         for fd in touched:
             _sync_data(fd)  # data before checksum, on the disk too
-        for clip_id, visual, audio in rows:
+        for clip_id, stored in rows.items():
             number, row = self.row[clip_id]
             shard, fd = self.shards[number]
-            crc = np.array(row_crc(clip_id, visual, audio), CRC_DTYPE)
-            pwrite_all(fd, crc.tobytes(), shard.offsets["crc32"] + row * CRC_DTYPE.itemsize)
+            _write_crc(fd, shard.offsets["crc32"], row, row_crc(clip_id, stored))
 
 
-def _cast(tokens: np.ndarray, spec: TokenSpec, clip_id: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        stored = np.ascontiguousarray(tokens, dtype=spec.numpy_dtype)
-    # Without its sign bit, a float is finite if its bits stay below those of infinity: 20 times faster than
-    # np.isfinite on float16.
-    kind = np.dtype(f"<u{stored.itemsize}")
-    infinity = np.array(np.inf, spec.numpy_dtype).view(kind)
-    if (stored.view(kind) & (np.iinfo(kind).max >> 1)).max() >= infinity:
+def _write_crc(fd: int, offset: int, row: int, crc: int) -> None:
+    pwrite_all(fd, np.array(crc, CRC_DTYPE).tobytes(), offset + row * CRC_DTYPE.itemsize)
+
+
+def _stored(tokens: np.ndarray, spec: TokenSpec, clip_id: str, name: str) -> _Row:
+    """Tokens [..., D] of one clip as they lie on the disk, by dataset."""
+    if spec.scale_shape is not None:
+        numbers, scale = quantise(tokens)
+        stored, floats = {name: numbers, f"{name}_scale": scale}, scale
+    else:
+        with np.errstate(over="ignore"):
+            floats = np.ascontiguousarray(tokens, dtype=spec.numpy_dtype)
+        stored = {name: floats}
+    if not _all_finite(floats):
         why = f"overflow {spec.dtype}" if np.isfinite(tokens).all() else "are not finite"
         raise CacheError(f"tokens of clip {clip_id!r} {why}")
     return stored
+
+
+def _all_finite(floats: np.ndarray) -> bool:
+    # Without its sign bit, a float is finite if its bits stay below those of infinity: 20 times faster than
+    # np.isfinite on float16.
+    kind = np.dtype(f"<u{floats.itemsize}")
+    infinity = np.array(np.inf, floats.dtype).view(kind)
+    return bool((floats.view(kind) & (np.iinfo(kind).max >> 1)).max() < infinity)

@@ -83,13 +83,13 @@ def compare_runs(runs: Sequence[Path], baseline: str | None = None) -> Compariso
 def show_comparisons(comparisons: Sequence[Comparison]) -> None:
     """Print a table for each, and what its numbers mean."""
     from avcil.report.comparison import METRICS
-    from avcil.report.comparison_text import STATISTICS, cells, columns, heading
+    from avcil.report.comparison_text import cells, columns, heading, legend
     from avcil.report.tables import plain_table
     from avcil.train.metrics import DEFINITIONS
 
     for one in comparisons:
         show(plain_table(heading(one), columns(one), [cells(one, row) for row in one.rows], text_columns=2))
+        out.print(legend(one), markup=False)
         out.print()
-    out.print(STATISTICS, markup=False)
     for metric in METRICS:
         out.print(f"{metric.replace('_', ' ')}: {DEFINITIONS[metric]}", markup=False)

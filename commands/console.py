@@ -24,8 +24,8 @@ def show(table: Table, *, prose: bool = False) -> None:
     if prose and out.is_terminal:
         out.print(table, soft_wrap=False)
         return
-    natural = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
-    out.print(table, width=max(out.width, natural))
+    table.width = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
+    out.print(table)
 
 
 def say(command: str) -> None:

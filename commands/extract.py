@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from avcil.extract.decode import Backend, Track
     from avcil.extract.engine import ExtractOptions, Space
     from avcil.extract.manifest import Manifest
-    from avcil.extract.tokens import Precision
+    from avcil.extract.tokens import Precision, TokenType
 
 MAX_CLASSES_SHOWN = 7
 
@@ -68,6 +68,9 @@ def extract(
     precision: Annotated[
         str, typer.Option(help="auto (fp16 on a GPU, fp32 on a CPU), fp32, bf16 or fp16.")
     ] = "auto",
+    tokens: Annotated[
+        str, typer.Option(help="How visual tokens are stored: float16, float32, or int8 at half the size.")
+    ] = "float16",
     deadline_s: Annotated[float, typer.Option(min=1.0, help="Seconds a clip may take to decode.")] = 60.0,
     allow_missing: Annotated[
         str | None, typer.Option(help="audio: encode clips without sound with silence, and flag them.")
@@ -99,6 +102,7 @@ def extract(
         batch=batch,
         device=devices,
         precision=cast("Precision", precision),
+        tokens=cast("TokenType", tokens),
         deadline_s=deadline_s,
         retry_failed=retry_failed,
         allow_missing=frozenset({cast("Track", allow_missing)} if allow_missing else ()),

@@ -70,10 +70,11 @@ def train(
     avcil train cache --out run --method avcil --steps 4 --memory 340
     """
     from avcil.cache import TokenCache
-    from avcil.errors import ConfigError
+    from avcil.errors import ConfigError, RunError
     from avcil.train.config import RunConfig
     from avcil.train.protocol_file import ProtocolFile, load_protocol
     from avcil.train.run import plan_run
+    from avcil.train.run_folder import is_run
     from avcil.train.sweep import parse_seeds, sweep
 
     for one, several, option in ((seed, seeds, "seed"), (order_seed, order_seeds, "order-seed")):
@@ -103,6 +104,8 @@ def train(
         run_training(plan_run(tokens, config), run, tensorboard)
         out.print(f"run: {run}\nnext: avcil eval {quote(str(run))}", markup=False)
         return
+    if is_run(run):
+        raise RunError(f"{run} holds a single run; choose another --out for runs of several seeds")
     runs = sweep(
         config,
         parse_seeds(seeds, "--seeds") if seeds is not None else (),

@@ -23,7 +23,7 @@ from avcil.extract.encoders import build_audio_encoder, build_visual_encoder
 from avcil.extract.manifest import Clip
 from avcil.extract.pipeline import Counts, Plan, StageTimes, run_pipeline
 from avcil.extract.preprocess import RECIPES
-from avcil.extract.tokens import Precision, TokenEncoder, precision_on
+from avcil.extract.tokens import Precision, TokenEncoder, TokenType, precision_on
 from avcil.extract.workers import PoolOptions
 
 BATCH_CPU, BATCH_GPU = 8, 32
@@ -36,7 +36,7 @@ class ExtractOptions:
 
     `deadline_s`: seconds a clip may take to decode. `retry_failed`: try clips again that failed before.
     `allow_missing`: {"audio"} encodes a clip without sound with silence, and flags it.
-    `compile`: run the encoders through torch.compile.
+    `compile`: run the encoders through torch.compile. `tokens`: what a cache stores visual tokens in.
     """
 
     visual_encoder: str = "videomae-base"
@@ -53,12 +53,14 @@ class ExtractOptions:
     retry_failed: bool = False
     allow_missing: frozenset[Track] = frozenset()
     compile: bool = False
+    tokens: TokenType = "float16"
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
             ("recipe", self.recipe, tuple(RECIPES)),
             ("decoder", self.decoder, get_args(Backend)),
             ("precision", self.precision, get_args(Precision)),
+            ("tokens", self.tokens, get_args(TokenType)),
         ):
             if value not in allowed:
                 raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
@@ -139,7 +141,13 @@ def build_token_encoder(options: ExtractOptions) -> TokenEncoder:
     audio = build_audio_encoder(options.audio_encoder, options.audio_weights)
     recipe = RECIPES[options.recipe]
     return TokenEncoder.make(
-        visual, audio, recipe, options.device, options.precision, compiled=options.compile
+        visual,
+        audio,
+        recipe,
+        options.device,
+        options.precision,
+        compiled=options.compile,
+        tokens=options.tokens,
     )
 
 

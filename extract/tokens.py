@@ -19,12 +19,16 @@ from avcil.extract.prepare import PreparedClip
 from avcil.extract.preprocess import Recipe, normalise
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+TokenType = Literal["float16", "float32", "int8"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class TokenEncoder:
-    """Both encoders on one device, with the recipe cut to what they take, and how their modules are run."""
+    """Both encoders on one device, with the recipe cut to what they take, and how their modules are run.
+
+    `tokens` is the number type that a cache stores visual tokens in.
+    """
 
     visual: VisualEncoder
     audio: AudioEncoder
@@ -33,6 +37,7 @@ class TokenEncoder:
     dtype: torch.dtype
     see: Forward = field(repr=False)
     hear: Forward = field(repr=False)
+    tokens: TokenType = "float16"
 
     @classmethod
     def make(
@@ -44,6 +49,7 @@ class TokenEncoder:
         precision: Precision,
         *,
         compiled: bool = False,
+        tokens: TokenType = "float16",
     ) -> TokenEncoder:
         """Put the encoders on a device (`auto`: the GPU where there is one) in a precision.
 
@@ -56,15 +62,14 @@ class TokenEncoder:
         visual.module.to(place)
         audio.module.to(place)
         see, hear = (FixedBatch(m) if compiled else m for m in (visual.module, audio.module))
-        return cls(
-            visual, audio, recipe.fitted(visual.input, audio.input), place, _DTYPES[name], see=see, hear=hear
-        )
+        fitted = recipe.fitted(visual.input, audio.input)
+        return cls(visual, audio, fitted, place, _DTYPES[name], see=see, hear=hear, tokens=tokens)
 
     @property
     def info(self) -> CacheInfo:
-        """What a cache says of these tokens: visual float16 [T, S, D], audio float32 [D]."""
+        """What a cache says of these tokens: visual [T, S, D] in the type asked for, audio float32 [D]."""
         return CacheInfo(
-            visual=TokenSpec(self.visual.token_shape, "float16"),
+            visual=TokenSpec(self.visual.token_shape, self.tokens),
             audio=TokenSpec(self.audio.token_shape, "float32"),
             recipe=self.recipe.to_dict(),
             visual_encoder=self.visual.info,
@@ -73,7 +78,7 @@ class TokenEncoder:
         )
 
     def encode(self, clips: Sequence[PreparedClip]) -> Tokens:
-        """Encode a batch: visual float16 [B, T, S, D] and audio float32 [B, D].
+        """Encode a batch: visual [B, T, S, D], float16 unless float32 is stored, and audio float32 [B, D].
 
         Raises `EncoderError` where the batch does not fit into the device's memory, or where an encoder gives
         other tokens than it promised.
@@ -101,7 +106,8 @@ class TokenEncoder:
             audio = self.hear(mel)
         _require_shape(visual, (count, *self.visual.token_shape), self.visual.info.name)
         _require_shape(audio, (count, *self.audio.token_shape), self.audio.info.name)
-        return Tokens(visual=visual.half().cpu().numpy(), audio=audio.float().cpu().numpy())
+        visual = visual.float() if self.tokens == "float32" else visual.half()  # int8 is coarser than both
+        return Tokens(visual=visual.cpu().numpy(), audio=audio.float().cpu().numpy())
 
     @contextmanager
     def _memory_for(self, count: int) -> Iterator[None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from avcil.report.charts import Axes, Line, line_chart
 from avcil.report.comparison import METRICS, MODALITY_ORDER, Comparison, ComparisonRow
-from avcil.report.comparison_text import STATISTICS, heading
+from avcil.report.comparison_text import columns, heading, legend
 from avcil.report.curves import percent_ticks
 from avcil.report.pages import Chart, render
 from avcil.report.statistics import PairedDifference, Sample
@@ -53,6 +53,7 @@ class Section:
     """What may be compared with each other."""
 
     heading: str
+    legend: str
     intro: str
     charts: Sequence[Chart]
     columns: Sequence[str]
@@ -64,7 +65,6 @@ def compare_page(comparisons: Sequence[Comparison]) -> str:
     return render(
         "compare.html",
         sections=[_section(one) for one in comparisons],
-        statistics=STATISTICS,
         definitions={metric: DEFINITIONS[metric] for metric in ("accuracy", *METRICS)},
     )
 
@@ -77,20 +77,21 @@ def _section(comparison: Comparison) -> Section:
         rows = [row for row in comparison.rows if row.modality == modality]
         if rows:
             charts.append(_chart(modality, rows, styles, comparison))
-    columns = [metric.replace("_", " ") for metric in METRICS]
+    names = [metric.replace("_", " ") for metric in METRICS]
     if comparison.baseline is not None:
-        columns.append(f"mean accuracy minus {METHOD_TITLES.get(comparison.baseline, comparison.baseline)}")
+        names.append(columns(comparison)[-1])
     intro = (
         f"Every row learned the same {comparison.classes} classes in the same {len(comparison.step_sizes)} "
         "steps from the same tokens. At the end, guessing would be right for "
         f"{signed(1 / comparison.classes)} %."
     )
     return Section(
-        heading(comparison),
-        intro,
-        charts,
-        columns,
-        [_row(row, styles, comparison) for row in comparison.rows],
+        heading=heading(comparison),
+        legend=legend(comparison),
+        intro=intro,
+        charts=charts,
+        columns=names,
+        rows=[_row(row, styles, comparison) for row in comparison.rows],
     )
 
 

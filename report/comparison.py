@@ -13,7 +13,7 @@ from typing import Any
 from avcil.errors import ConfigError
 from avcil.report.statistics import PairedDifference, Sample, paired_difference, sample
 from avcil.report.words import METHOD_TITLES
-from avcil.train.config import ProtocolConfig, RunConfig
+from avcil.train.config import RunConfig
 from avcil.train.results import FinishedRun
 
 METRICS = ("mean_accuracy", "last_accuracy", "average_forgetting")
@@ -191,10 +191,10 @@ def _settings(run: FinishedRun) -> Settings:
     same = replace(
         config,
         name="",
-        protocol=ProtocolConfig(order=config.protocol.order, memory=run.result.memory),
+        protocol=replace(config.protocol.uncut(), classes=(), order_seed=0),
         training=replace(config.training, seed=0, device=""),
     )
-    return _flat(asdict(same))
+    return _flat(asdict(same)) | {"protocol.memory": run.result.memory}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

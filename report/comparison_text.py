@@ -14,11 +14,7 @@ from avcil.report.statistics import PairedDifference, Sample
 from avcil.report.words import METHOD_TITLES
 from avcil.train.metrics import DEFINITIONS
 
-PERCENT_METRICS = {"mean_accuracy": "mean", "last_accuracy": "last", "average_forgetting": "forgetting"}
-STATISTICS = (
-    "mean ± standard deviation (n - 1) over the runs, in percent; differences are paired by seed, with their "
-    "95 % interval (Student's t)"
-)
+SHORT = {"mean_accuracy": "mean", "last_accuracy": "last", "average_forgetting": "forgetting"}
 
 
 def heading(comparison: Comparison) -> str:
@@ -34,11 +30,23 @@ def heading(comparison: Comparison) -> str:
 
 def columns(comparison: Comparison) -> list[str]:
     """The header of `cells`."""
-    names = ["method", "modality", "n", *PERCENT_METRICS.values()]
+    names = ["method", "modality", "n", *SHORT.values()]
     if comparison.baseline is None:
         return names
     than = METHOD_TITLES.get(comparison.baseline, comparison.baseline)
-    return [*names, f"mean - {than}"]
+    return [*names, f"vs {than}"]
+
+
+def legend(comparison: Comparison) -> str:
+    """What the numbers of a table are."""
+    said = "mean ± standard deviation (n - 1) over n runs, in percent"
+    if comparison.baseline is None:
+        return said
+    than = METHOD_TITLES.get(comparison.baseline, comparison.baseline)
+    return (
+        f"{said}; vs {than}: mean accuracy minus that of {than} in the same modality, run by run of the same "
+        "seeds, ± 95 % interval (Student's t)"
+    )
 
 
 def cells(comparison: Comparison, row: ComparisonRow) -> list[str]:
@@ -56,15 +64,16 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     parts = []
     for comparison in comparisons:
         rows = [[_markdown(cell) for cell in line] for line in _lines(comparison)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
         rule = [("-" * (width - 1) + ":") if k > 1 else "-" * width for k, width in enumerate(widths)]
         aligned = [
             [cell.rjust(width) if k > 1 else cell.ljust(width) for k, (cell, width) in enumerate(pairs)]
             for pairs in (list(zip(row, widths, strict=True)) for row in rows)
         ]
         table = [f"| {' | '.join(row)} |" for row in (aligned[0], rule, *aligned[1:])]
-        parts.append("\n".join([f"**{_markdown(heading(comparison))}**", "", *table]))
-    return "\n\n".join([*parts, f"{STATISTICS[0].upper()}{STATISTICS[1:]}."]) + "\n"
+        title, below = (_markdown(text(comparison)) for text in (heading, legend))
+        parts.append("\n".join([f"**{title}**", "", *table, "", below]))
+    return "\n\n".join(parts) + "\n"
 
 
 def latex(comparisons: Sequence[Comparison]) -> str:
@@ -74,7 +83,7 @@ def latex(comparisons: Sequence[Comparison]) -> str:
         lines = [" & ".join(map(in_latex, line)) + r" \\" for line in _lines(comparison)]
         spec = "ll" + "r" * (len(columns(comparison)) - 2)
         body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
-        caption = in_latex(f"{heading(comparison)}; {STATISTICS}.")
+        caption = in_latex(f"{heading(comparison)}; {legend(comparison)}.")
         parts.append(
             "\n".join(
                 [
@@ -138,14 +147,14 @@ def _lines(comparison: Comparison) -> list[list[str]]:
 def _sample(value: Sample | None) -> str:
     if value is None:
         return "-"
-    spread = "" if value.deviation is None else f" ± {100 * value.deviation:.1f}"
+    spread = "" if value.deviation is None else f"±{100 * value.deviation:.1f}"
     return f"{100 * value.mean:.1f}{spread}"
 
 
 def _difference(value: PairedDifference | None) -> str:
     if value is None:
         return ""
-    interval = "" if value.half_width is None else f" ± {100 * value.half_width:.1f}"
+    interval = "" if value.half_width is None else f"±{100 * value.half_width:.1f}"
     return f"{100 * value.mean:+.1f}{interval}"
 
 

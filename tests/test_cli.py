@@ -8,32 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.command import Outcome
 
-from avcil import cli
 from avcil.commands.console import printable
 from avcil.extract.demo_videos import DemoSpec, render_demo
 
 ENCODERS = ["--visual-encoder", "demo", "--audio-encoder", "demo"]
 SPEC = DemoSpec(train=3, val=1, test=1, min_s=0.5, max_s=0.7, fps=10)
-
-
-class Outcome:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def avcil(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    def run(*arguments: str | Path) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["avcil", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = left.value.code
-        return Outcome(code if isinstance(code, int) else 0 if code is None else 1, out, err)
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import difflib
 import json
 import math
 import types
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from avcil.errors import ConfigError
@@ -61,6 +61,10 @@ class ProtocolConfig:
         _require(self.order_seed >= 0, f"protocol.order_seed = {self.order_seed}; it must not be negative")
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
         _require(not twice, f"protocol.classes names {twice} more than once; list each class once")
+
+    def uncut(self) -> ProtocolConfig:
+        """The same without its way to cut the classes into steps."""
+        return replace(self, steps=None, classes_per_step=None, base=None, increment=None, step_sizes=())
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,7 @@ class ProtocolFile:
 
     def uncut(self) -> ProtocolFile:
         """The same without its way to cut the classes into steps, so that another can be asked for."""
-        protocol = replace(
-            self.config.protocol, steps=None, classes_per_step=None, base=None, increment=None, step_sizes=()
-        )
-        return replace(self, config=replace(self.config, protocol=protocol))
+        return replace(self, config=replace(self.config, protocol=self.config.protocol.uncut()))
 
     def renamed(self, name: str) -> ProtocolFile:
         """The same under another name."""

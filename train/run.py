@@ -116,7 +116,7 @@ def train_run(
     protocol, config = plan.protocol, plan.config
     draws = draws or Draws(config.training.seed)
     facts = RunFacts(
-        caches=(str(plan.cache.path.resolve()),),
+        caches=tuple(str(path.resolve()) for path in plan.cache.paths),
         cache_fingerprint=plan.cache.fingerprint,
         classes=protocol.classes,
         step_sizes=protocol.step_sizes,

@@ -46,6 +46,18 @@ def test_tokens_are_those_of_the_encoders(folder: Path, tmp_path: Path) -> None:
     assert cache.info == encoder.info and cache.info.recipe["image_size"] == 64
 
 
+def test_tokens_are_stored_as_asked(folder: Path, tmp_path: Path) -> None:
+    read = {}
+    for name in ("float16", "float32", "int8"):
+        extract(listed(folder, "0"), tmp_path / name, replace(DEMO, tokens=name))  # type: ignore[arg-type]
+        read[name] = TokenCache(tmp_path / name).read(["é/0"])
+        assert read[name].visual.dtype.name == name
+    fine = read["float32"].visual
+    assert np.array_equal(read["float16"].visual, fine.astype(np.float16))
+    largest = np.abs(fine).max(-1, keepdims=True)
+    assert (np.abs(read["int8"].widened() - fine) <= largest / 230).all()
+
+
 def test_a_cache_that_another_process_writes_is_left_alone(folder: Path, tmp_path: Path) -> None:
     clips, out = listed(folder, "0", "1"), tmp_path / "cache"
     info = build_token_encoder(DEMO).info
@@ -176,6 +188,7 @@ def test_a_folder_that_is_no_cache_is_left_alone(folder: Path, tmp_path: Path) -
         ({"recipe": "mine"}, "recipe is 'mine'; it must be one of recommended, released"),
         ({"decoder": "ffmpeg"}, "decoder is 'ffmpeg'"),
         ({"precision": "int8"}, "precision is 'int8'"),
+        ({"tokens": "int4"}, "tokens is 'int4'; it must be one of float16, float32, int8"),
         ({"workers": -1}, "workers is -1; it must be at least 0"),
         ({"batch": 0}, "batch is 0"),
         ({"deadline_s": 0.0}, "deadline_s is 0.0"),
