@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,7 +48,7 @@ def evaluate(
         typer.echo(FORMATS[chosen](result), nl=False)
     else:
         show_evaluation(result)
-        out.print(f"next: avcil eval {run} --html for a page with all of it", markup=False)
+        out.print(f"next: avcil eval {quote(str(run))} --html for a page with all of it", markup=False)
 
 
 def run_evaluation(run: RunFolder, cache_paths: Sequence[Path] = (), *, split: Split = "test") -> Evaluation:

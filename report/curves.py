@@ -57,10 +57,15 @@ def outcome_charts(result: Evaluation) -> list[Chart]:
 
 
 def training_charts(records: Sequence[StepRecord]) -> list[Chart]:
-    """One chart per loss term over the epochs of all steps, then validation accuracy with the kept epochs."""
+    """One chart per loss term over the epochs of all steps, then validation accuracy with the kept epochs.
+
+    Empty for a method that fits nothing.
+    """
     starts = [0, *accumulate(len(record.epochs) for record in records)]
     epochs = [(float(k), epoch) for k, epoch in enumerate((e for r in records for e in r.epochs), start=1)]
     names = list(dict.fromkeys(name for _, epoch in epochs for name in epoch.terms))
+    if not epochs:
+        return []
     losses = [(k, epoch.loss) for k, epoch in epochs]
     charts = [_loss_chart("Total loss", "Their sum" if len(names) > 1 else "", losses, starts, "c6")]
     if len(names) > 1:
@@ -74,6 +79,7 @@ def training_charts(records: Sequence[StepRecord]) -> list[Chart]:
         kept = [
             (starts[t] + record.best_epoch + 1.0, record.epochs[record.best_epoch].val_accuracy)
             for t, record in enumerate(records)
+            if record.epochs
         ]
         marks = [point for one in kept for point in (one, (one[0], None))]
         lines = [*_pieces(validated, starts, "c0 thin"), Line("", marks, "c1 dots")]

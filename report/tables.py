@@ -124,10 +124,10 @@ def headline_table(result: Evaluation) -> Table:
     table.add_column(justify="right", style="bold")
     table.add_column(ratio=1)
     for name, value in numbers.items():
-        table.add_row(name.replace("_", " "), percent(value), DEFINITIONS[name])
+        table.add_row(name.replace("_", " "), percent(value), Text(DEFINITIONS[name]))
     for name in ("accuracy", "forgetting"):
-        table.add_row(name, "", DEFINITIONS[name])
-    table.add_row("epoch kept", "", SELECTION[result.select])
+        table.add_row(name, "", Text(DEFINITIONS[name]))
+    table.add_row("epoch kept", "", Text(SELECTION[result.select]))
     return table
 
 

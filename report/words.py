@@ -29,7 +29,8 @@ SELECTION = {
 }
 TERM_WORDS = {  # what a loss term asks for
     "cross_entropy": "Name the class",
-    "distillation": "Answer as the network of the step before",
+    "nca": "Name the class",
+    "distillation": "Stay close to the network of the step before",
     "instance": "Bring sound and picture of a clip together",
     "class": "Bring sounds and pictures of a class together",
     "spatial": "Look where the step before looked",

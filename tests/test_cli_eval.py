@@ -26,7 +26,7 @@ def test_tables_fit_eighty_columns_and_stay_in_their_lines(run: RunFolder, avcil
     tables = shown.out.partition("mean accuracy")[0].splitlines()[2:]
     assert max(map(len, tables)) <= 80
     assert "\u202e" not in shown.out and "\\u202eright to left" in shown.out
-    assert "two lines" in shown.out and "guessing" in shown.out and "mean over steps i" in shown.out
+    assert "two lines" in shown.out and "guessing" in shown.out and "a[last,i] - a[i,i]" in shown.out
 
 
 def test_all_formats_say_the_same(run: RunFolder, avcil: Command) -> None:

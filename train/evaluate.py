@@ -110,7 +110,7 @@ def _compare(run: RunFolder, step: int, predicted: list[int]) -> None:
 
 def _compare_validation(run: RunFolder, step: int, outcome: Outcome) -> None:
     record = run.record(step)
-    recorded = record.epochs[record.best_epoch].val_accuracy
+    recorded = record.epochs[record.best_epoch].val_accuracy if record.epochs else None
     if recorded is None:
         return
     now = metrics.accuracy(outcome.predicted, outcome.true)
