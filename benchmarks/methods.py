@@ -3,9 +3,9 @@
     python -m benchmarks.methods                          one seed, below methods/
     python -m benchmarks.methods --out DIR --seeds 42,43,44 --epochs 40
 
-Drives `avcil train` and ends with the table of `avcil compare`; run again, it goes on. A quick look at whether
-all methods train and stand in the order they should. The tokens are made so that sound alone and picture alone
-beat chance and both together beat either, so only the order means something, not the numbers.
+Drives `avcil train` and ends with the table of `avcil compare`; run again, it goes on. It shows whether every
+method trains. Of the made-up tokens sound alone and picture alone beat chance and both together beat either,
+but the numbers say little about real ones.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import torch
 
 from avcil.cache import TokenCache
 from avcil.errors import RunError
-from avcil.train.predict import predict_logits
 from avcil.train.protocol import clip_set
 from avcil.train.results import Evaluation, Outcome, measure, recorded_results
 from avcil.train.run import plan_run
@@ -43,9 +42,8 @@ def evaluate_run(
     for step in range(plan.protocol.steps):
         clips = clip_set(plan.clips.test, range(plan.protocol.seen(step)))
         test = load_clips(cache, clips, run.config.modality, plan.device)
-        network = run.network(step, plan.device)
         with torch.inference_mode():
-            predicted = predict_logits(network, test.tokens, plan.dtype).argmax(dim=1).tolist()
+            predicted = run.classifier(step, plan.device).columns(test.tokens).tolist()
         _compare(run, step, predicted)
         outcomes.append(Outcome(predicted, clips.columns))
         on_step(step + 1, plan.protocol.steps)
