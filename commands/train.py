@@ -42,6 +42,7 @@ def train(
     memory: Annotated[
         int | None, typer.Option(help="Exemplars in total.", show_default="12 per class")
     ] = None,
+    memory_per_class: Annotated[int | None, typer.Option(help="Or exemplars of every class.")] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Epochs per step.", show_default="the protocol's, else 200")
     ] = None,
@@ -72,6 +73,7 @@ def train(
     from avcil.cache import TokenCache
     from avcil.errors import ConfigError, RunError
     from avcil.train.config import RunConfig
+    from avcil.train.methods import METHODS
     from avcil.train.protocol_file import ProtocolFile, load_protocol
     from avcil.train.run import plan_run
     from avcil.train.run_folder import is_run
@@ -82,11 +84,16 @@ def train(
             raise ConfigError(f"--{option} and --{option}s exclude each other; give one of them")
     cut = {"steps": steps, "classes_per_step": classes_per_step, "base": base, "increment": increment}
     file = load_protocol(protocol) if protocol else ProtocolFile(RunConfig(), {})
-    if any(option is not None for option in cut.values()):  # the protocol's own cut gives way
-        file = file.uncut()
-    changed = (*cut.values(), memory, order_seed, order_seeds, epochs, select)
+    own = file.config.protocol  # gives way, in its cut and its memory, to what is asked for
+    if any(option is not None for option in cut.values()):
+        own = own.uncut()
+    if memory is not None or memory_per_class is not None:
+        own = replace(own, memory=None, memory_per_class=None)
+    file = file.changed(protocol=own)
+    file.require_methods(METHODS)
+    changed = (*cut.values(), memory, memory_per_class, order_seed, order_seeds, epochs, select)
     if protocol and any(option is not None for option in changed):
-        file = file.renamed(f"{file.config.name.removesuffix(CHANGED)}{CHANGED}")
+        file = file.changed(name=f"{file.config.name.removesuffix(CHANGED)}{CHANGED}")
     config = file.configuration(
         method=method,
         modality=modality,
@@ -94,6 +101,7 @@ def train(
         protocol={
             **cut,
             "memory": memory,
+            "memory_per_class": memory_per_class,
             "order": None if order_seed is None else "shuffled",
             "order_seed": order_seed,
         },
@@ -152,11 +160,12 @@ def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFo
         def on_step(record: StepRecord) -> None:
             if writer is not None:
                 writer.step(record)
+            chosen = f"epoch {record.best_epoch + 1} selected, " if record.epochs else ""
             right = sum(p == y for p, y in zip(record.predicted, record.true, strict=True))
             out.print(
                 f"  step {record.step + 1}: {record.train_clips} clips, "
-                f"{sum(map(len, record.exemplars.values()))} exemplars, epoch {record.best_epoch + 1} "
-                f"selected, test accuracy {100 * right / len(record.true):.1f} %, {record.seconds:.1f} s",
+                f"{sum(map(len, record.exemplars.values()))} exemplars, {chosen}"
+                f"test accuracy {100 * right / len(record.true):.1f} %, {record.seconds:.1f} s",
                 markup=False,
             )
 

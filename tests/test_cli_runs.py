@@ -79,6 +79,8 @@ def test_options_of_a_protocol_give_way(avcil: Avcil, cache: Path, tmp_path: Pat
     assert (
         "3+1 classes, 3 epochs" in avcil(*command, "--out", tmp_path / "b", "--base", 3, "--increment", 1).out
     )
+    every = avcil(*command, "--out", tmp_path / "e", "--memory-per-class", 1, "--epochs", 1)
+    assert every.code == 0 and 'name = "custom, changed"' in (tmp_path / "e" / "config.toml").read_text()
     assert "classes, 1 epochs" in avcil(*command, "--out", tmp_path / "c", "--epochs", 1).out
     repeated = avcil("train", cache, "--out", tmp_path / "d", "--protocol", tmp_path / "b" / "config.toml")
     assert "3+1 classes, 3 epochs" in repeated.out

@@ -11,7 +11,6 @@ import torch
 from avcil.cache import TokenCache
 from avcil.errors import RunError
 from avcil.train import metrics
-from avcil.train.predict import predict_logits
 from avcil.train.protocol import ClassClips, clip_set
 from avcil.train.results import Evaluation, Outcome, Split, measure, recorded_results
 from avcil.train.run import plan_run
@@ -52,9 +51,8 @@ def evaluate_run(
     for step in range(plan.protocol.steps):
         clips = clip_set(by_column, range(plan.protocol.seen(step)))
         loaded = load_clips(cache, clips, run.config.modality, plan.device)
-        network = run.network(step, plan.device)
         with torch.inference_mode():
-            predicted = predict_logits(network, loaded.tokens, plan.dtype).argmax(dim=1).tolist()
+            predicted = run.classifier(step, plan.device).columns(loaded.tokens).tolist()
         outcomes.append(Outcome(predicted, clips.columns))
         if split == "test":
             _compare(run, step, predicted)

@@ -13,14 +13,16 @@ too, goes before the table. The `config.toml` of a run holds the number that was
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from avcil.errors import ConfigError
 from avcil.train.config import Modality, RunConfig, config_from_table
+from avcil.user_code import is_user_code
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,13 +44,21 @@ class ProtocolFile:
     config: RunConfig
     epochs: Mapping[str, Mapping[Modality, int]]
 
-    def uncut(self) -> ProtocolFile:
-        """The same without its way to cut the classes into steps, so that another can be asked for."""
-        return replace(self, config=replace(self.config, protocol=self.config.protocol.uncut()))
+    def require_methods(self, known: Iterable[str]) -> None:
+        """Refuse epochs of a method that is neither among `known` nor one of one's own.
 
-    def renamed(self, name: str) -> ProtocolFile:
-        """The same under another name."""
-        return replace(self, config=replace(self.config, name=name))
+        Raises:
+            ConfigError: names the nearest known one.
+        """
+        names = list(known)
+        for method in self.epochs:
+            if method not in names and not is_user_code(method):
+                near = difflib.get_close_matches(method, names, n=1, cutoff=0.0)[0]
+                raise ConfigError(f"epochs.{method} is of no method; did you mean epochs.{near}?")
+
+    def changed(self, **changes: Any) -> ProtocolFile:
+        """The same with other values for fields of its configuration."""
+        return replace(self, config=replace(self.config, **changes))
 
     def configuration(self, **asked: object) -> RunConfig:
         """The configuration of one run: the file's, with `asked` in place of what it says.

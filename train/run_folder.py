@@ -2,7 +2,8 @@
 
     RUN/config.toml          the complete configuration; `avcil train --protocol RUN/config.toml` repeats it
     RUN/run.json             cache paths and fingerprint, classes and steps, versions, hardware, git revision
-    RUN/step-00/             one folder per finished step: model.safetensors and record.json
+    RUN/step-00/             one folder per finished step: model.safetensors and record.json, and what the
+                             method keeps beside the network, if anything, as readout.safetensors
     RUN/events.jsonl         one line per epoch, and
     RUN/state.json           how far the run is (`avcil.train.journal`)
     RUN/results.json         its numbers, once it is finished (`avcil.train.results`)
@@ -16,7 +17,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,13 +25,16 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from avcil.errors import ConfigError, RunError
 from avcil.train.config import RunConfig, differing_keys, to_toml
 from avcil.train.environment import Environment
 from avcil.train.journal import Journal
 from avcil.train.loop import EpochRecord
+from avcil.train.methods import find_method
 from avcil.train.model import AudioVisualNetwork, NetworkShape
+from avcil.train.predict import Classifier
 from avcil.train.protocol_file import load_config
 from avcil.train.step_costs import PeakMemory, Stage
 from avcil.train.whole_files import remove_unfinished, write_folder, write_text
@@ -63,9 +67,12 @@ class StepRecord:
 
     Attributes:
         step: t, from 0.
-        train_clips: number of current clips.
-        exemplars: clip ids of the memory by class label.
-        best_epoch: the selected epoch, from 0.
+        train_clips: number of clips that drove the epochs; those of the memory are among them where the
+            method joins the two.
+        exemplars: clip ids of the memory that was replayed, by class label.
+        kept: clip ids that the method chose for the next step's memory, by class label; empty where the
+            exemplars are drawn at random before each step.
+        best_epoch: the selected epoch, from 0; -1 when the method fitted nothing.
         epochs: losses and validation accuracy of every epoch.
         predicted: predicted column of every test clip of all classes seen, in set order.
         true: its true column.
@@ -77,6 +84,7 @@ class StepRecord:
     step: int
     train_clips: int
     exemplars: dict[str, list[str]]
+    kept: dict[str, list[str]]
     best_epoch: int
     epochs: list[EpochRecord]
     predicted: list[int]
@@ -197,13 +205,19 @@ class RunFolder:
                 "command again to finish it"
             )
 
-    def save_step(self, network: AudioVisualNetwork, record: StepRecord) -> None:
-        """Write a finished step, whole or not at all; the time of writing the weights is added to it."""
+    def save_step(
+        self, network: AudioVisualNetwork, record: StepRecord, readout: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Write a finished step, whole or not at all; the time of writing the weights is added to it.
+
+        `readout` is what is kept beside the network.
+        """
 
         def write(folder: Path) -> None:
             began = time.monotonic()
-            weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-            safetensors.torch.save_file(weights, folder / "model.safetensors")
+            _save_tensors(folder / "model.safetensors", network.state_dict())
+            if readout:
+                _save_tensors(folder / "readout.safetensors", readout)
             spent = time.monotonic() - began
             stages: dict[Stage, float] = {**record.stages, "save": spent}
             saved = replace(record, stages=stages, seconds=record.seconds + spent)
@@ -233,10 +247,28 @@ class RunFolder:
         try:
             network = AudioVisualNetwork(NetworkShape(**self._record_table(step)["network"]))
             weights = safetensors.torch.load_file(self._step(step) / "model.safetensors")
-            network.to(weights["classifier.weight"].dtype).load_state_dict(weights)
+            network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
         except (OSError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
             raise self._unreadable(step, error) from error
         return network.to(device)
+
+    def kept(self, step: int, device: torch.device) -> dict[str, Tensor]:
+        """What the method keeps of step `step` beside the network; {} where it keeps nothing."""
+        path = self._step(step) / "readout.safetensors"
+        try:
+            return safetensors.torch.load_file(path, device=str(device)) if path.exists() else {}
+        except (OSError, safetensors.SafetensorError) as error:
+            raise self._unreadable(step, error) from error
+
+    def classifier(self, step: int, device: torch.device) -> Classifier:
+        """How step `step` classifies, whatever its method: columns by head, by proxies, by nearest mean.
+
+        Raises:
+            RunError: the step is not finished or its files are damaged.
+            ConfigError: the run's method is one of one's own and can no longer be found.
+        """
+        method = find_method(self.config.method, self.config.modality)
+        return Classifier(self.network(step, device), method.readout.scores, self.kept(step, device))
 
     def _step(self, step: int) -> Path:
         return self.path / f"step-{step:02d}"
@@ -283,3 +315,7 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 def _write_run_files(folder: Path, config: RunConfig, facts: RunFacts) -> None:
     write_text(folder / "config.toml", to_toml(config))
     write_text(folder / "run.json", json.dumps(asdict(facts), ensure_ascii=False, indent=1))
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    safetensors.torch.save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)

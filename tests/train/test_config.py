@@ -12,6 +12,7 @@ from avcil.train.config import (
     differing_keys,
     to_toml,
 )
+from avcil.train.methods import METHODS
 from avcil.train.protocol_file import load_config, load_protocol, preset_names
 
 
@@ -102,6 +103,16 @@ def test_presets_have_the_published_epochs(name: str, column: int) -> None:
             assert file.configuration(method=method, modality=modality).training.epochs == epochs
     assert file.configuration(method="avcil").training.epochs == 200
     assert set(file.epochs) == {*PUBLISHED, "avcil"}
+
+
+def test_epochs_are_of_methods_that_exist(tmp_path: Path) -> None:
+    for name in preset_names():
+        load_protocol(name).require_methods(METHODS)
+    (tmp_path / "slip.toml").write_text("[epochs.finetun]\naudio = 7\n")
+    with pytest.raises(ConfigError, match=r"epochs\.finetun is of no method; did you mean epochs\.finetune"):
+        load_protocol(str(tmp_path / "slip.toml")).require_methods(METHODS)
+    (tmp_path / "own.toml").write_text('[epochs."my.module:METHOD"]\naudio = 7\n')
+    load_protocol(str(tmp_path / "own.toml")).require_methods(METHODS)
 
 
 def test_epochs_are_looked_up_unless_they_are_given(tmp_path: Path) -> None:
