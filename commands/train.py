@@ -23,11 +23,16 @@ CHANGED = ", changed"  # of a protocol that options override: its numbers are no
 
 def train(
     caches: Annotated[
-        list[Path], typer.Argument(metavar="CACHE...", help="Token cache of avcil extract, or several.")
+        list[Path], typer.Argument(metavar="CACHE", help="Token cache of avcil extract, or several.")
     ],
     run: Annotated[Path, typer.Option("--out", help="Run folder to write or to go on with.")],
     method: Annotated[
-        str | None, typer.Option(help="finetune, avcil, upper-bound or another.", show_default="avcil")
+        str | None,
+        typer.Option(
+            help="finetune, lwf, icarl-nme, icarl-fc, ss-il, afc-nme, afc-lsc, avcil, upper-bound, or your "
+            "own package.module:NAME.",
+            show_default="avcil",
+        ),
     ] = None,
     modality: Annotated[str | None, typer.Option(help="audio-visual, audio or visual.")] = None,
     fidelity: Annotated[

@@ -88,6 +88,14 @@ def test_options_of_a_protocol_give_way(avcil: Avcil, cache: Path, tmp_path: Pat
     assert results[0] == results[1]
 
 
+def test_help_names_every_method(avcil: Avcil, monkeypatch: pytest.MonkeyPatch) -> None:
+    from avcil.train.methods import METHODS
+
+    monkeypatch.setenv("COLUMNS", "300")
+    shown = avcil("train", "--help").out
+    assert all(f"{name}," in shown for name in METHODS)
+
+
 def test_two_caches_are_trained_as_one(avcil: Avcil, cache: Path, tmp_path: Path) -> None:
     """The second cache brings the clips that the first lacks."""
     from avcil.cache import CacheWriter, TokenCache
