@@ -12,6 +12,7 @@ import typer
 
 from avcil import __version__, rest_idle_threads
 from avcil.commands.cache import app as cache
+from avcil.commands.compare import compare
 from avcil.commands.console import err, out, printable
 from avcil.commands.demo import demo
 from avcil.commands.evaluate import evaluate
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command()(extract)
 app.command()(train)
 app.command(name="eval")(evaluate)
+app.command()(compare)
 app.command()(demo)
 app.add_typer(cache, name="cache")
 

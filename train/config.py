@@ -1,4 +1,4 @@
-"""Owns what a run is asked to do, as frozen dataclasses and TOML; knows neither tokens nor torch.
+"""Owns what a run is asked to do, as frozen dataclasses and tables; knows neither tokens nor torch.
 
 A configuration is complete: the `config.toml` of a run folder, given back to `avcil train --protocol`,
 asks for the same run again. Unknown keys are errors that name the nearest known one.
@@ -9,21 +9,15 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import sys
 import types
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from avcil.errors import ConfigError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 Modality = Literal["audio-visual", "audio", "visual"]
 Fidelity = Literal["released", "corrected"]
+CUTS = ("steps", "classes_per_step", "base", "step_sizes")  # keys that cut the classes into steps
 Config = TypeVar("Config")
 
 
@@ -31,26 +25,39 @@ Config = TypeVar("Config")
 class ProtocolConfig:
     """Which classes come when, and how many exemplars may be kept.
 
-    Exactly one of `steps`, `classes_per_step` and `step_sizes` decides the cut. `classes = ()` means
-    every class of the cache. `memory` is the total number of exemplars (AV-CIL, section 4.1: 340 / 500 /
-    1500); None means twelve per class, AVE-CI's ratio.
+    Exactly one of `steps`, `classes_per_step`, `step_sizes` and `base` with `increment` decides the cut;
+    `base` classes come first, then `increment` at a time, and the last step takes what is left. `classes =
+    ()` means every class of the cache. `memory` is the total number of exemplars (AV-CIL, section 4.1:
+    340 / 500 / 1500); None means twelve per class, AVE-CI's ratio. `memory_per_class` instead gives every
+    class the same budget at all steps.
     """
 
     steps: int | None = None
     classes_per_step: int | None = None
+    base: int | None = None
+    increment: int | None = None
     step_sizes: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     order: Literal["listed", "alphabetical", "shuffled"] = "listed"
     order_seed: int = 0
     memory: int | None = None
+    memory_per_class: int | None = None
 
     def __post_init__(self) -> None:
-        asked = [name for name in ("steps", "classes_per_step", "step_sizes") if getattr(self, name)]
+        asked = [name for name in CUTS if getattr(self, name)]
         _require(len(asked) <= 1, f"protocol: {' and '.join(asked)} exclude each other; give one of them")
-        for name in ("steps", "classes_per_step", "memory"):
+        _require(
+            (self.base is None) == (self.increment is None),
+            "protocol: base and increment go together; give both",
+        )
+        _require(
+            self.memory is None or self.memory_per_class is None,
+            "protocol: memory and memory_per_class exclude each other; give one of them",
+        )
+        for name in ("steps", "classes_per_step", "base", "increment", "memory", "memory_per_class"):
             value = getattr(self, name)
             _require(
-                value is None or value >= (0 if name == "memory" else 1),
+                value is None or value >= (0 if name.startswith("memory") else 1),
                 f"protocol.{name} = {value}; it must be positive",
             )
         _require(
@@ -60,6 +67,10 @@ class ProtocolConfig:
         _require(self.order_seed >= 0, f"protocol.order_seed = {self.order_seed}; it must not be negative")
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
         _require(not twice, f"protocol.classes names {twice} more than once; list each class once")
+
+    def uncut(self) -> ProtocolConfig:
+        """The same without its way to cut the classes into steps."""
+        return replace(self, steps=None, classes_per_step=None, base=None, increment=None, step_sizes=())
 
 
 @dataclass(frozen=True)
@@ -82,11 +93,59 @@ class TrainingConfig:
                 getattr(self, name) >= 1, f"training.{name} = {getattr(self, name)}; it must be at least 1"
             )
         _require(self.seed >= 0, f"training.seed = {self.seed}; it must not be negative")
-        _require(
-            0 < self.learning_rate < math.inf,
-            f"training.learning_rate = {self.learning_rate}; it must be positive and finite",
-        )
+        _require_positive("training.learning_rate", self.learning_rate)
         _require_weight("training.weight_decay", self.weight_decay)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What an audio-visual network does; single-modality networks have no choice.
+
+    `attention = false` averages the visual tokens instead of letting the sound choose where and when to look
+    (an ablation of AV-CIL); then there are no attention maps to distil.
+    """
+
+    attention: bool = True
+
+
+@dataclass(frozen=True)
+class LwfConfig:
+    """Learning without forgetting (Li and Hoiem, ECCV 2016); temperature as there."""
+
+    distillation_temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        _require_positive("lwf.distillation_temperature", self.distillation_temperature)
+
+
+@dataclass(frozen=True)
+class SsilConfig:
+    """SS-IL (Ahn et al., ICCV 2021); temperature as AV-CIL runs it.
+
+    `joint_cross_entropy_at_step_1` is what the published program does on AVE with four classes a step and
+    nowhere else; it holds for fidelity `released` only.
+    """
+
+    distillation_temperature: float = 2.0
+    joint_cross_entropy_at_step_1: bool = False
+
+    def __post_init__(self) -> None:
+        _require_positive("ssil.distillation_temperature", self.distillation_temperature)
+
+
+@dataclass(frozen=True)
+class AfcConfig:
+    """AFC (Kang et al., CVPR 2022); `margin` as in PODNet (Douillard et al., ECCV 2020).
+
+    The feature distillation is weighted by `lambda_distillation * sqrt(t + 1)` at step t (counted from 0).
+    """
+
+    lambda_distillation: float = 0.5
+    margin: float = 0.6
+
+    def __post_init__(self) -> None:
+        _require_weight("afc.lambda_distillation", self.lambda_distillation)
+        _require_weight("afc.margin", self.margin)
 
 
 @dataclass(frozen=True)
@@ -95,6 +154,8 @@ class AvcilConfig:
 
     `lambda_class = None` takes the value that belongs to the fidelity: 1 for `released`, whose class-aware
     term is divided by the batch size, 0.07 for `corrected`, where it is divided by the positives (Eq. 7).
+    Without `separated_cross_entropy` all clips compete over all columns. For
+    `joint_cross_entropy_at_step_1` see `SsilConfig`.
     """
 
     lambda_instance: float = 0.5
@@ -104,13 +165,15 @@ class AvcilConfig:
     distillation_temperature: float = 2.0
     instance_term: bool = True
     class_term: bool = True
-    attention_term: bool = True
+    spatial_term: bool = True
+    temporal_term: bool = True
     distillation_term: bool = True
+    separated_cross_entropy: bool = True
     joint_cross_entropy_at_step_1: bool = False
 
     def __post_init__(self) -> None:
         for name in ("contrastive_temperature", "distillation_temperature"):
-            _require(getattr(self, name) > 0, f"avcil.{name} = {getattr(self, name)}; it must be positive")
+            _require_positive(f"avcil.{name}", getattr(self, name))
         _require_weight("avcil.lambda_instance", self.lambda_instance)
         _require_weight("avcil.lambda_class", self.lambda_class or 0.0)
         _require(
@@ -130,35 +193,11 @@ class RunConfig:
     fidelity: Fidelity = "released"
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     avcil: AvcilConfig = field(default_factory=AvcilConfig)
-
-
-PRESETS = Path(__file__).parent / "presets"
-
-
-def preset_names() -> list[str]:
-    """Names that `--protocol` takes beside a path."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
-
-
-def load_config(name_or_path: str) -> RunConfig:
-    """Read a preset by name or a TOML file by path.
-
-    Raises:
-        ConfigError: no such preset or file, not TOML, an unknown key, a value of the wrong type or range.
-    """
-    path = PRESETS / f"{name_or_path}.toml"
-    if not path.is_file():
-        path = Path(name_or_path)
-    if not path.is_file():
-        raise ConfigError(
-            f"protocol {name_or_path!r} is neither a preset ({', '.join(preset_names())}) nor a TOML file"
-        )
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return config_from_table(RunConfig, table, str(path))
+    ssil: SsilConfig = field(default_factory=SsilConfig)
+    lwf: LwfConfig = field(default_factory=LwfConfig)
+    afc: AfcConfig = field(default_factory=AfcConfig)
 
 
 def config_from_table(kind: type[Config], table: dict[str, Any], where: str, prefix: str = "") -> Config:
@@ -244,6 +283,10 @@ def _toml_value(value: Any) -> str:
 
 def _require_weight(name: str, value: float) -> None:
     _require(0 <= value < math.inf, f"{name} = {value}; it must be finite and not negative")
+
+
+def _require_positive(name: str, value: float) -> None:
+    _require(0 < value < math.inf, f"{name} = {value}; it must be positive and finite")
 
 
 def _require(holds: bool, message: str) -> None:

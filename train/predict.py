@@ -2,42 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from avcil.cache.resident import ResidentTokens
-from avcil.train.model import AudioVisualNetwork
+from avcil.train.model import AudioVisualNetwork, NetworkOutput
 
 CLIPS_PER_PASS = 64  # at full size 0.3 GB of float32 tokens
 
 
-def _chunks(tokens: ResidentTokens) -> Sequence[Tensor]:
+@dataclass(frozen=True)
+class Classifier:
+    """How a finished step classifies, whatever its method is; from `RunFolder.classifier`.
+
+    Attributes:
+        network: the selected network.
+        score: turns its output on B clips, and `kept`, into scores [B, C]; the highest one wins.
+        kept: what the method keeps beside the network, such as class means.
+    """
+
+    network: AudioVisualNetwork
+    score: Callable[[NetworkOutput, Mapping[str, Tensor]], Tensor]
+    kept: Mapping[str, Tensor]
+
+    def scores(self, tokens: ResidentTokens) -> Tensor:
+        """Scores [n, C] of all clips for all classes seen, in the method's own units; not probabilities."""
+        return predict(self.network, tokens, lambda output: self.score(output, self.kept))
+
+    def columns(self, tokens: ResidentTokens) -> Tensor:
+        """The predicted column [n] of every clip; of equal scores the first column's."""
+        return self.scores(tokens).argmax(dim=1)
+
+
+@torch.no_grad()
+def outputs(network: AudioVisualNetwork, tokens: ResidentTokens) -> Iterator[NetworkOutput]:
+    """The network's outputs on all clips in order, some clips at a time."""
     first = tokens.audio if tokens.audio is not None else tokens.visual
     assert first is not None
-    return torch.split(torch.arange(len(first), device=first.device), CLIPS_PER_PASS) if len(first) else ()
+    for rows in torch.split(torch.arange(len(first), device=first.device), CLIPS_PER_PASS):
+        chunk = tokens.gather(rows, network.dtype)
+        yield network(chunk.audio, chunk.visual)
 
 
-@torch.no_grad()
-def predict_logits(network: AudioVisualNetwork, tokens: ResidentTokens, dtype: torch.dtype) -> Tensor:
-    """Logits [n, C] of all clips, over all classes the network has seen."""
-    parts = [network.classifier.weight.new_zeros(0, network.shape.classes)]
-    for rows in _chunks(tokens):
-        chunk = tokens.gather(rows, dtype)
-        parts.append(network(chunk.audio, chunk.visual).logits)
-    return torch.cat(parts)
+def predict(
+    network: AudioVisualNetwork, tokens: ResidentTokens, pick: Callable[[NetworkOutput], Tensor]
+) -> Tensor:
+    """What `pick` takes from the output on B clips, [B, ...], for all clips, [n, ...]."""
+    with torch.no_grad():
+        return torch.cat([pick(output) for output in outputs(network, tokens)])
 
 
-@torch.no_grad()
-def attention_maps(
-    network: AudioVisualNetwork, tokens: ResidentTokens, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Spatial [n, T, S, D] and temporal [n, T, D] attention of an audio-visual network on all clips."""
-    spatial, temporal = [], []
-    for rows in _chunks(tokens):
-        chunk = tokens.gather(rows, dtype)
-        attended = network(chunk.audio, chunk.visual).attended
-        spatial.append(attended.spatial)
-        temporal.append(attended.temporal)
-    return torch.cat(spatial), torch.cat(temporal)
+def logits(network: AudioVisualNetwork, tokens: ResidentTokens) -> Tensor:
+    """The head's scores [n, C] of all clips, over all classes the network has seen."""
+    return predict(network, tokens, lambda output: output.logits)
+
+
+def unit_features(network: AudioVisualNetwork, tokens: ResidentTokens) -> Tensor:
+    """The fused features [n, D] of all clips, scaled to unit length."""
+    return predict(network, tokens, lambda output: F.normalize(output.fused, dim=1))

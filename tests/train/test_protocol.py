@@ -4,7 +4,7 @@ import pytest
 
 from avcil.errors import ConfigError
 from avcil.train.config import ProtocolConfig
-from avcil.train.memory import exemplars_per_class, random_exemplars
+from avcil.train.memory import random_exemplars
 from avcil.train.protocol import Protocol, build_protocol, clip_set, exemplar_set, group_clips
 
 NAMES = [f"c{index}" for index in (3, 0, 2, 1, 4, 6, 5)]
@@ -16,6 +16,13 @@ def test_steps_share_the_classes_as_evenly_as_they_can() -> None:
 
 def test_the_last_step_takes_what_is_left() -> None:
     assert build_protocol(ProtocolConfig(classes_per_step=3), NAMES).step_sizes == (3, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("base", "increment", "sizes"), [(3, 2, (3, 2, 2)), (2, 3, (2, 3, 2)), (7, 1, (7,)), (1, 10, (1, 6))]
+)
+def test_a_base_and_increments(base: int, increment: int, sizes: tuple[int, ...]) -> None:
+    assert build_protocol(ProtocolConfig(base=base, increment=increment), NAMES).step_sizes == sizes
 
 
 def test_tasks_are_contiguous_columns() -> None:
@@ -39,6 +46,7 @@ def test_class_orders() -> None:
     [
         (ProtocolConfig(step_sizes=(4, 4)), "asks for 8 classes .* there are 7"),
         (ProtocolConfig(classes_per_step=8), "asks for 8 classes"),
+        (ProtocolConfig(base=8, increment=1), "asks for 8 classes"),
         (ProtocolConfig(steps=8), "8 steps need at least 8 classes"),
         (ProtocolConfig(steps=1, classes=("c0", "dog")), "'dog'"),
         (ProtocolConfig(), "no steps given"),
@@ -82,7 +90,7 @@ def test_validation_may_be_missing_when_nobody_needs_it() -> None:
 
 def test_memory_is_shared_by_the_classes_seen_before() -> None:
     protocol = Protocol(tuple("abcdef"), (2, 2, 2), 9)
-    assert [exemplars_per_class(protocol, step) for step in (1, 2)] == [4, 2]
+    assert [protocol.exemplars_per_class(protocol.seen(step)) for step in (0, 1)] == [4, 2]
     sizes = {"a": 5, "b": 3, "c": 5, "d": 3, "e": 5, "f": 3}
     train = tuple(tuple(f"{name}{index}" for index in range(size)) for name, size in sizes.items())
     memories = random_exemplars(protocol, train, seed=42)
