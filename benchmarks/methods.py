@@ -36,8 +36,10 @@ def main() -> None:
     began = time.monotonic()
     write_synthetic_cache(asked.out / "cache", SPEC)
     protocol = asked.out / "tiny.toml"
-    protocol.write_text(f'name = "tiny"\n[protocol]\nsteps = {STEPS}\nmemory = {MEMORY}\n{BATCHES}')
-    shared = ["--protocol", protocol, "--epochs", asked.epochs, "--seeds", asked.seeds]
+    protocol.write_text(
+        f'name = "tiny"\n[protocol]\nsteps = {STEPS}\nmemory = {MEMORY}\n{BATCHES}epochs = {asked.epochs}\n'
+    )
+    shared = ["--protocol", protocol, "--seeds", asked.seeds]
     for method in METHODS.values():
         for modality in method.modalities:
             out = asked.out / "runs" / f"{method.name}-{modality}"
