@@ -12,6 +12,7 @@ import typer
 from avcil.commands.console import out
 
 if TYPE_CHECKING:
+    from avcil.cache.budget import TokenPlan
     from avcil.train.config import RunConfig
     from avcil.train.run_folder import RunFolder
 
@@ -43,6 +44,10 @@ def train(
         str | None, typer.Option(help="best_val or last epoch of a step.", show_default="best_val")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
+    token_budget_gb: Annotated[
+        float | None,
+        typer.Option(help="What tokens may take on the device.", show_default="60 % of what is free"),
+    ] = None,
 ) -> None:
     """Learn the classes of a cache step by step.
 
@@ -71,7 +76,13 @@ def train(
             "order": None if order_seed is None else "shuffled",
             "order_seed": order_seed,
         },
-        training={"epochs": epochs, "seed": seed, "select": select, "device": device},
+        training={
+            "epochs": epochs,
+            "seed": seed,
+            "select": select,
+            "device": device,
+            "token_budget_gb": token_budget_gb,
+        },
     )
     run_training(cache, run, config)
     out.print(f"run: {run}\nnext: avcil eval {quote(str(run))}", markup=False)
@@ -121,4 +132,7 @@ def run_training(cache_path: Path, run_path: Path, config: RunConfig) -> RunFold
                 markup=False,
             )
 
-        return train_run(plan, run_path, on_progress=on_progress, on_step=on_step)
+        def on_tokens(step: int, tokens: TokenPlan) -> None:
+            out.print(f"  {tokens}", markup=False)
+
+        return train_run(plan, run_path, on_progress=on_progress, on_step=on_step, on_tokens=on_tokens)

@@ -64,7 +64,11 @@ class ProtocolConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How one step is fitted. Defaults are the published ones (AV-CIL, section 4.1)."""
+    """How one step is fitted. Defaults are the published ones (AV-CIL, section 4.1).
+
+    `token_budget_gb` (1e9 bytes) is what the tokens of a step may take where they are used, None a share of
+    what is free; it changes no number, so a run may go on with another one.
+    """
 
     epochs: int = 200
     batch: int = 256
@@ -75,6 +79,7 @@ class TrainingConfig:
     seed: int = 42
     precision: Literal["fp32", "fp64"] = "fp32"
     device: str = "auto"
+    token_budget_gb: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "exemplar_batch"):
@@ -87,6 +92,7 @@ class TrainingConfig:
             f"training.learning_rate = {self.learning_rate}; it must be positive and finite",
         )
         _require_weight("training.weight_decay", self.weight_decay)
+        _require_weight("training.token_budget_gb", self.token_budget_gb or 0.0)
 
 
 @dataclass(frozen=True)
@@ -224,7 +230,7 @@ def differing_keys(one: RunConfig, other: RunConfig) -> list[str]:
             left, right = getattr(a, entry.name), getattr(b, entry.name)
             if is_dataclass(left):
                 names += differ(left, right, f"{prefix}{entry.name}.")
-            elif left != right:
+            elif entry.compare and left != right:
                 names.append(f"{prefix}{entry.name} ({left!r} against {right!r})")
         return names
 

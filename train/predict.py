@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from avcil.cache.resident import ResidentTokens
+from avcil.cache.step_tokens import StepTokens, TokenBatch
 from avcil.train.model import AudioVisualNetwork
 
 CLIPS_PER_PASS = 64  # at full size 0.3 GB of float32 tokens
 
 
-def _chunks(tokens: ResidentTokens) -> Sequence[Tensor]:
-    first = tokens.audio if tokens.audio is not None else tokens.visual
-    assert first is not None
-    return torch.split(torch.arange(len(first), device=first.device), CLIPS_PER_PASS) if len(first) else ()
+def _chunks(tokens: StepTokens, dtype: torch.dtype) -> Iterator[TokenBatch]:
+    if not len(tokens):
+        return iter(())
+    return tokens.batches(torch.split(torch.arange(len(tokens)), CLIPS_PER_PASS), dtype)
 
 
 @torch.no_grad()
-def predict_logits(network: AudioVisualNetwork, tokens: ResidentTokens, dtype: torch.dtype) -> Tensor:
+def predict_logits(network: AudioVisualNetwork, tokens: StepTokens, dtype: torch.dtype) -> Tensor:
     """Logits [n, C] of all clips, over all classes the network has seen."""
     parts = [network.classifier.weight.new_zeros(0, network.shape.classes)]
-    for rows in _chunks(tokens):
-        chunk = tokens.gather(rows, dtype)
+    for chunk in _chunks(tokens, dtype):
         parts.append(network(chunk.audio, chunk.visual).logits)
     return torch.cat(parts)
 
 
 @torch.no_grad()
 def attention_maps(
-    network: AudioVisualNetwork, tokens: ResidentTokens, dtype: torch.dtype
+    network: AudioVisualNetwork, tokens: StepTokens, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Spatial [n, T, S, D] and temporal [n, T, D] attention of an audio-visual network on all clips."""
     spatial, temporal = [], []
-    for rows in _chunks(tokens):
-        chunk = tokens.gather(rows, dtype)
+    for chunk in _chunks(tokens, dtype):
         attended = network(chunk.audio, chunk.visual).attended
         spatial.append(attended.spatial)
         temporal.append(attended.temporal)

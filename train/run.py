@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from avcil.cache import TokenCache
+from avcil.cache.budget import TokenPlan
 from avcil.errors import ConfigError
 from avcil.train.config import Modality, RunConfig
 from avcil.train.draws import Draws
@@ -20,7 +21,6 @@ from avcil.train.model import AudioVisualNetwork, NetworkShape
 from avcil.train.predict import predict_logits
 from avcil.train.protocol import (
     ClassClips,
-    ClipSet,
     Protocol,
     build_protocol,
     clip_set,
@@ -28,7 +28,7 @@ from avcil.train.protocol import (
     group_clips,
 )
 from avcil.train.run_folder import RunFacts, RunFolder, StepRecord
-from avcil.train.step_data import StepClips, load_clips
+from avcil.train.step_data import load_clips, load_step
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def train_run(
     draws: Draws | None = None,
     on_progress: Callable[[TrainProgress], None] = lambda progress: None,
     on_step: Callable[[StepRecord], None] = lambda record: None,
+    on_tokens: Callable[[int, TokenPlan], None] = lambda step, plan: None,
 ) -> RunFolder:
     """Train all steps that are not finished yet and return the run.
 
@@ -106,6 +107,7 @@ def train_run(
         draws: random choices to use instead of those of the configured seed.
         on_progress: called after every epoch.
         on_step: called when a step is finished and saved.
+        on_tokens: called with a step and where its tokens stay, once they are there.
 
     Raises:
         RunError: `out` holds something else, or another process is training it.
@@ -127,7 +129,7 @@ def train_run(
     with run.writing():
         network = run.network(run.steps_done - 1, plan.device) if run.steps_done else None
         for step in range(run.steps_done, protocol.steps):
-            network = _train_step(plan, run, step, network, memories[step], draws, on_progress)
+            network = _train_step(plan, run, step, network, memories[step], draws, on_progress, on_tokens)
             on_step(run.record(step))
     return run
 
@@ -140,14 +142,23 @@ def _train_step(
     memory: dict[int, tuple[str, ...]],
     draws: Draws,
     on_progress: Callable[[TrainProgress], None],
+    on_tokens: Callable[[int, TokenPlan], None],
 ) -> AudioVisualNetwork:
     started = time.monotonic()
     protocol, training = plan.protocol, plan.config.training
     seen = range(protocol.seen(step))
     columns = seen if plan.method.sees_everything else protocol.tasks[step]
-    current = _load(plan, clip_set(plan.clips.train, columns))
-    exemplars = _load(plan, exemplar_set(memory))
-    validation = _load(plan, clip_set(plan.clips.val, seen)) if training.select == "best_val" else None
+    data = load_step(
+        plan.cache,
+        clip_set(plan.clips.train, columns),
+        exemplar_set(memory),
+        clip_set(plan.clips.val, seen) if training.select == "best_val" else None,
+        plan.modality,
+        training,
+        plan.device,
+    )
+    on_tokens(step, data.plan)
+    current, exemplars = data.current, data.exemplars
 
     network = _network_of_step(plan, step, before, draws)
     context = StepContext(
@@ -164,14 +175,14 @@ def _train_step(
         plan.method.prepare(context),
         current,
         exemplars,
-        validation,
+        data.validation,
         training,
         orders=lambda epoch: epoch_batches(draws, step, epoch, current, exemplars, training),
         on_epoch=lambda epoch, record: on_progress(
             TrainProgress(step, protocol.steps, epoch, training.epochs, record)
         ),
     )
-    test = _load(plan, clip_set(plan.clips.test, seen))
+    test = load_clips(plan.cache, clip_set(plan.clips.test, seen), plan.modality, plan.device)
     predicted = predict_logits(network, test.tokens, plan.dtype).argmax(dim=1)
     run.save_step(
         network,
@@ -201,10 +212,6 @@ def _network_of_step(
     network.load_state_dict(before.state_dict())
     network.grow(draws.new_rows(step, before.classifier.in_features, protocol.step_sizes[step]))
     return network
-
-
-def _load(plan: Plan, clips: ClipSet) -> StepClips:
-    return load_clips(plan.cache, clips, plan.modality, plan.device)
 
 
 def _device(name: str) -> torch.device:
