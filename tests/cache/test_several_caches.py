@@ -16,6 +16,7 @@ from avcil.cache import write_synthetic_cache as write
 from avcil.errors import CacheError
 
 SPEC = SyntheticSpec(classes=2, train=3, val=1, test=1, time=2, space=4, width=8)
+Make = Callable[[int], tuple[np.ndarray, np.ndarray]]
 Fill = Callable[[str, CacheInfo, slice], Path]
 
 
@@ -48,9 +49,7 @@ def test_caches_add_up_to_one(fill: Fill, info: CacheInfo, clips: list[CacheClip
 
 def test_other_tokens_are_refused_by_field(fill: Fill, info: CacheInfo) -> None:
     others = {
-        "recipe.name: .*/a has 'test', .*/b has 'other'": replace(
-            info, recipe={**info.recipe, "name": "other"}
-        ),
+        "recipe.name: .*/a has 'test', .*/b has 'b'": replace(info, recipe={**info.recipe, "name": "b"}),
         "visual_encoder.fingerprint": replace(
             info, visual_encoder=replace(info.visual_encoder, fingerprint="c" * 64)
         ),
@@ -123,6 +122,7 @@ def test_threads_and_processes_read_the_same(way: str, tmp_path: Path) -> None:
         assert list(pool.map(partial(sums, cache), [ids] * 4)) == [expected] * 4
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_reads_through_the_maps_it_inherits(tmp_path: Path) -> None:
     write(tmp_path / "c", SPEC)
     cache = TokenCache(tmp_path / "c")
@@ -132,5 +132,8 @@ def test_a_forked_child_reads_through_the_maps_it_inherits(tmp_path: Path) -> No
         path.unlink()  # opening anew would fail
     child = os.fork()
     if not child:
-        os._exit(0 if sums(cache, ids) == expected else 1)
+        try:
+            os._exit(0 if sums(cache, ids) == expected else 1)
+        finally:
+            os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
