@@ -1,6 +1,6 @@
 """How fast is the cache, and is it ever why training waits?
 
-    python -m benchmarks.cache                            600 clips at full size: 5 GB of disk, 4 GB of RAM
+    python -m benchmarks.cache                            600 clips at full size: 5 GB of disk, 5 GB of RAM
     python -m benchmarks.cache --clips 64 --rows 32       a quick look
 
 In one run on one machine, the files in the page cache unless said:
@@ -12,8 +12,9 @@ In one run on one machine, the files in the page cache unless said:
 
 All ways fill memory that is new, as for every step; those marked `reused` fill memory that was filled
 before. The ways take turns within a repeat and a ratio is the median of the ratios within the repeats, so
-that whatever else the machine does hits all of them. Last, what a batch costs the training loop, gathered
-at random and widened to float32.
+that whatever else the machine does hits all of them. `cpu_` ratios are of CPU time, that of all threads and
+of the kernel for the process: what a way costs where others want the cores too. Last, what a batch costs the
+training loop, gathered at random and widened to float32.
 """
 
 from __future__ import annotations
@@ -48,16 +49,17 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--clips", type=int, default=600, help="clips in every file")
-    parser.add_argument("--rows", type=int, default=256, help="clips that are read, and of a batch")
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--rows", type=int, default=64, help="clips that are read at a time")
+    parser.add_argument("--batch", type=int, default=256, help="clips of a batch")
+    parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--folder", type=Path, default=None, help="where to put the files; default: TMPDIR")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="avcil-benchmark-", dir=asked.folder) as folder:
-        result = measure(Path(folder), asked.clips, asked.rows, asked.repeats)
+        result = measure(Path(folder), asked.clips, asked.rows, asked.batch, asked.repeats)
     print(json.dumps(result))
 
 
-def measure(folder: Path, clips: int, rows: int, repeats: int) -> dict[str, object]:
+def measure(folder: Path, clips: int, rows: int, batch: int, repeats: int) -> dict[str, object]:
     """All figures of one run."""
     ids = [f"clip-{index:05d}" for index in range(clips)]
     rng = np.random.default_rng(0)
@@ -76,16 +78,18 @@ def measure(folder: Path, clips: int, rows: int, repeats: int) -> dict[str, obje
 
     ways = reading_ways(folder, ids, caches, rows)
     seconds = interleaved(ways, rng, clips, rows, repeats)
-    rate = {name: rows / statistics.median(times) for name, times in seconds.items()}
+    cold = {f"{name} cold": chilled(folder, ways[name]) for name in COLD}
+    seconds |= interleaved(cold, rng, clips, rows, 5)
+    rate = {name: rows / statistics.median(one[WALL] for one in times) for name, times in seconds.items()}
     for name, clips_per_s in rate.items():
         print(f"{name}: {clips_per_s:.0f} clips/s")
-    cold = interleaved({f"{name} cold": chilled(folder, ways[name]) for name in COLD}, rng, clips, rows, 3)
-    loop = batch_costs(caches, ids, rng, rows, repeats)
+    loop = batch_costs(caches, ids, rng, batch, 7)
     for name, times in loop.items():
-        print(f"batch of {rows}, {name}: {1000 * statistics.median(times):.0f} ms")
+        print(f"batch of {batch}, {name}: {1000 * statistics.median(times):.0f} ms")
 
-    def ratio(one: str, other: str) -> float:
-        return round(statistics.median(b / a for a, b in zip(seconds[one], seconds[other], strict=True)), 2)
+    def ratio(one: str, other: str, clock: int = WALL) -> float:
+        pairs = zip(seconds[one], seconds[other], strict=True)
+        return round(statistics.median(b[clock] / a[clock] for a, b in pairs), 2)
 
     return {
         "clips": clips,
@@ -102,19 +106,18 @@ def measure(folder: Path, clips: int, rows: int, repeats: int) -> dict[str, obje
         "int8_vs_published": ratio("int8", "published"),
         "int8_write_gb_s": round(written["int8"] * clip_bytes["int8"] / 1e9, 2),
         "write_vs_published": round(written["float16"] / written["published"], 2),
-        "cold_vs_published": round(
-            statistics.median(
-                b / a for a, b in zip(cold["float16 cold"], cold["published cold"], strict=True)
-            ),
-            2,
-        ),
-        "clips_per_s": {name: round(value) for name, value in rate.items()}
-        | {name: round(rows / statistics.median(times)) for name, times in cold.items()},
+        "cold_vs_published": ratio("float16 cold", "published cold"),
+        "cpu_vs_published": ratio("float16", "published", CPU_TIME),
+        "cpu_vs_memmap": ratio("float16", "memmap", CPU_TIME),
+        "cpu_reused_vs_published": ratio("float16 reused", "published reused", CPU_TIME),
+        "cpu_reused_vs_memmap": ratio("float16 reused", "memmap reused", CPU_TIME),
+        "clips_per_s": {name: round(value) for name, value in rate.items()},
         "batch_ms": {name: round(1000 * statistics.median(times)) for name, times in loop.items()},
     }
 
 
 Way = Callable[[np.ndarray], object]
+WALL, CPU_TIME = 0, 1
 COLD = ("float16", "published", "memmap")
 
 
@@ -167,17 +170,17 @@ def reading_ways(
 
 def interleaved(
     ways: dict[str, Way], rng: np.random.Generator, clips: int, rows: int, repeats: int
-) -> dict[str, list[float]]:
-    """Seconds of every way in every repeat, each with the same random rows; a first round warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+) -> dict[str, list[tuple[float, float]]]:
+    """Seconds (wall, CPU) of every way in every repeat, each with the same rows; a first round warms up."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
         order = rng.permutation(clips)[:rows]
         for name in rng.permutation(list(ways)):
-            began_s = time.perf_counter()
+            began = time.perf_counter(), time.process_time()
             ways[name](order)
-            spent_s = time.perf_counter() - began_s
+            ended = time.perf_counter(), time.process_time()
             if repeat:
-                seconds[name].append(spent_s)
+                seconds[name].append((ended[WALL] - began[WALL], ended[CPU_TIME] - began[CPU_TIME]))
     return seconds
 
 
