@@ -15,6 +15,7 @@ from avcil.commands.compare import compare_runs, show_comparisons
 from avcil.commands.console import out
 
 if TYPE_CHECKING:
+    from avcil.cache.budget import TokenPlan
     from avcil.train.run import Plan
     from avcil.train.run_folder import RunFolder
 
@@ -69,6 +70,10 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write scalars to RUN/tensorboard.")
     ] = False,
+    token_budget_gb: Annotated[
+        float | None,
+        typer.Option(help="What tokens may take on the device.", show_default="60 % of what is free"),
+    ] = None,
 ) -> None:
     """Learn the classes of a cache step by step.
 
@@ -111,7 +116,13 @@ def train(
             "order": None if order_seed is None else "shuffled",
             "order_seed": order_seed,
         },
-        training={"epochs": epochs, "seed": seed, "select": select, "device": device},
+        training={
+            "epochs": epochs,
+            "seed": seed,
+            "select": select,
+            "device": device,
+            "token_budget_gb": token_budget_gb,
+        },
     )
     tokens = TokenCache(*caches)
     if seeds is None and order_seeds is None:
@@ -175,4 +186,7 @@ def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFo
                 markup=False,
             )
 
-        return train_run(plan, run_path, on_progress=on_progress, on_step=on_step)
+        def on_tokens(step: int, tokens: TokenPlan) -> None:
+            out.print(f"  {tokens}", markup=False)
+
+        return train_run(plan, run_path, on_progress=on_progress, on_step=on_step, on_tokens=on_tokens)

@@ -75,7 +75,11 @@ class ProtocolConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How one step is fitted. Defaults are the published ones (AV-CIL, section 4.1)."""
+    """How one step is fitted. Defaults are the published ones (AV-CIL, section 4.1).
+
+    `token_budget_gb` (1e9 bytes) is what the tokens of a step may take where they are used, None a share of
+    what is free; it changes no number, so a run may go on with another one.
+    """
 
     epochs: int = 200
     batch: int = 256
@@ -86,6 +90,7 @@ class TrainingConfig:
     seed: int = 42
     precision: Literal["fp32", "fp64"] = "fp32"
     device: str = "auto"
+    token_budget_gb: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "exemplar_batch"):
@@ -95,6 +100,7 @@ class TrainingConfig:
         _require(self.seed >= 0, f"training.seed = {self.seed}; it must not be negative")
         _require_positive("training.learning_rate", self.learning_rate)
         _require_weight("training.weight_decay", self.weight_decay)
+        _require_weight("training.token_budget_gb", self.token_budget_gb or 0.0)
 
 
 @dataclass(frozen=True)
@@ -263,7 +269,7 @@ def differing_keys(one: RunConfig, other: RunConfig) -> list[str]:
             left, right = getattr(a, entry.name), getattr(b, entry.name)
             if is_dataclass(left):
                 names += differ(left, right, f"{prefix}{entry.name}.")
-            elif left != right:
+            elif entry.compare and left != right:
                 names.append(f"{prefix}{entry.name} ({left!r} against {right!r})")
         return names
 

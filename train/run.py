@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from avcil.cache import TokenCache
+from avcil.cache.budget import TokenPlan
 from avcil.errors import ConfigError
 from avcil.train.config import Modality, RunConfig
 from avcil.train.draws import Draws
@@ -30,7 +31,7 @@ from avcil.train.protocol import (
 from avcil.train.results import write_results
 from avcil.train.run_folder import RunFacts, RunFolder, StepRecord
 from avcil.train.step_costs import StepMeter
-from avcil.train.step_data import StepClips, load_clips
+from avcil.train.step_data import StepClips, load_clips, load_step
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def train_run(
     draws: Draws | None = None,
     on_progress: Callable[[TrainProgress], None] = lambda progress: None,
     on_step: Callable[[StepRecord], None] = lambda record: None,
+    on_tokens: Callable[[int, TokenPlan], None] = lambda step, plan: None,
 ) -> RunFolder:
     """Train all steps that are not finished yet and return the run.
 
@@ -104,6 +106,7 @@ def train_run(
         draws: random choices to use instead of those of the configured seed.
         on_progress: called after every epoch.
         on_step: called when a step is finished and saved.
+        on_tokens: called with a step and where its tokens stay, once they are there.
 
     Raises:
         RunError: `out` holds something else, or another process is training it.
@@ -128,7 +131,7 @@ def train_run(
 
         network = run.network(run.steps_done - 1, plan.device) if run.steps_done else None
         for step in range(run.steps_done, protocol.steps):
-            network = _train_step(plan, run, step, network, draws, note)
+            network = _train_step(plan, run, step, network, draws, note, on_tokens)
             journal.step_done()
             on_step(run.record(step))
         write_results(run)
@@ -142,6 +145,7 @@ def _train_step(
     before: AudioVisualNetwork | None,
     draws: Draws,
     on_progress: Callable[[TrainProgress], None],
+    on_tokens: Callable[[int, TokenPlan], None],
 ) -> AudioVisualNetwork:
     meter = StepMeter(plan.device)
     protocol, training, method = plan.protocol, plan.config.training, plan.method
@@ -151,14 +155,15 @@ def _train_step(
     beside = exemplar_set(memory)
     if method.replay == "joined":
         current, beside = current + beside, ClipSet((), ())
+    validated = clip_set(plan.clips.val, seen) if training.select == "best_val" else None
     with meter.stage("load"):
-        current_clips, exemplars = _load(plan, current), _load(plan, beside)
-        validation = _load(plan, clip_set(plan.clips.val, seen)) if training.select == "best_val" else None
+        data = load_step(plan.cache, current, beside, validated, plan.modality, training, plan.device)
+    on_tokens(step, data.plan)
     context = StepContext(
         step=step,
         tasks=protocol.tasks[: step + 1],
-        current=current_clips,
-        exemplars=exemplars,
+        current=data.current,
+        exemplars=data.exemplars,
         student=_network_of_step(plan, step, before, draws),
         teacher=None if method.starts_fresh else before,
         kept=run.kept(step - 1, plan.device) if step else {},
@@ -173,21 +178,20 @@ def _train_step(
 
     with meter.stage("prepare"):
         objective = method.prepare(context)
-    fitted = NOTHING_FITTED
+    fitted, validation = NOTHING_FITTED, data.validation
     if objective is not None:
         with meter.stage("train"):
             fitted = fit_step(
                 context,
                 objective,
-                lambda epoch: epoch_batches(draws, step, epoch, current_clips, exemplars, training),
+                lambda epoch: epoch_batches(draws, step, epoch, data.current, data.exemplars, training),
                 None if validation is None else lambda: validate(validation),
                 lambda epoch, record: on_progress(
                     TrainProgress(step, protocol.steps, epoch, training.epochs, record)
                 ),
             )
-    with meter.stage("load"):
-        test = _load(plan, clip_set(plan.clips.test, seen))
     with meter.stage("test"):
+        test = load_clips(plan.cache, clip_set(plan.clips.test, seen), plan.modality, plan.device)
         classifier = _classifier(method, context)
         predicted = classifier.columns(test.tokens).tolist()
     run.save_step(
@@ -273,10 +277,6 @@ def _network_of_step(
     network.load_state_dict(before.state_dict())
     network.grow(draws.new_head(step, head, before.classifier.in_features, protocol.step_sizes[step]))
     return network
-
-
-def _load(plan: Plan, clips: ClipSet) -> StepClips:
-    return load_clips(plan.cache, clips, plan.modality, plan.device)
 
 
 def _device(name: str) -> torch.device:
