@@ -14,7 +14,14 @@ from avcil import cli
 from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
 from avcil.errors import ConfigError
 from avcil.train import predict
-from avcil.train.config import AvcilConfig, NetworkConfig, ProtocolConfig, RunConfig, TrainingConfig
+from avcil.train.config import (
+    AvcilConfig,
+    NetworkConfig,
+    ProtocolConfig,
+    RunConfig,
+    SsilConfig,
+    TrainingConfig,
+)
 from avcil.train.evaluate import evaluate_run
 from avcil.train.methods import METHODS, Batch, find_method
 from avcil.train.run import TrainProgress, plan_run, train_run
@@ -145,6 +152,18 @@ def test_ablations_of_avcil(switch: str, gone: set[str], cache: TokenCache, tmp_
     ablated = run.record(1).epochs[0].terms
     assert set(whole) - set(ablated) == gone
     assert (ablated["cross_entropy"] != whole["cross_entropy"]) or gone
+
+
+def test_the_published_joint_cross_entropy_is_for_released_only(cache: TokenCache, tmp_path: Path) -> None:
+    def first_loss(fidelity: str, joint: bool) -> float:
+        two_steps = replace(CONFIG, protocol=ProtocolConfig(steps=2, memory=24), training=ONCE)
+        ssil = SsilConfig(joint_cross_entropy_at_step_1=joint)
+        out = tmp_path / f"{fidelity}-{joint}"
+        run = train(cache, out, two_steps, method="ss-il", modality="audio", fidelity=fidelity, ssil=ssil)
+        return run.record(1).epochs[0].loss
+
+    separated = first_loss("released", False)
+    assert first_loss("corrected", True) == separated != first_loss("released", True)
 
 
 def test_without_attention_tokens_are_averaged(cache: TokenCache, tmp_path: Path) -> None:
