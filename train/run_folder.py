@@ -318,4 +318,9 @@ def _write_run_files(folder: Path, config: RunConfig, facts: RunFacts) -> None:
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    safetensors.torch.save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
+    # Copies, because a file's tensors must not share memory, and a method's may.
+    whole = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
+    safetensors.torch.save_file(whole, path)
