@@ -258,7 +258,12 @@ def check_parts(config: RunConfig, record: StepRecord, parts: list[dict[str, Any
         assert_close(epoch.terms["distillation"], sum(part["kd_tasks"]), 3e-4, f"{where}: kd")
 
 
-AUDIO = [(group, name) for group, name in RUNS if name.startswith("Fine-tuning | audio |")]
+AUDIO = [
+    (group, name)
+    for group, name in RUNS
+    if (GROUPS[group]["runs"][name]["method"], GROUPS[group]["runs"][name]["modality"])
+    == ("Fine-tuning", "audio")
+]
 
 
 @pytest.mark.skipif(not AUDIO, reason="this reference set holds no such run")
