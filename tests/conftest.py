@@ -24,3 +24,11 @@ def avcil(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
         return Outcome(code if isinstance(code, int) else 0 if code is None else 1, out, err)
 
     return run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much of the reference numbers was checked."""
+    golden = sys.modules.get("support.golden")
+    if golden is not None and golden.CHECKED:
+        counts = ", ".join(f"{count} {what}" for what, count in sorted(golden.CHECKED.items()))
+        terminalreporter.write_line(f"golden: {counts}")
