@@ -3,16 +3,16 @@
     python -m benchmarks.train_step                 32 + 16 clips of 8 x 196 x 768, one thread
     python -m benchmarks.train_step --eager         the fast form without compiled kernels
 
-Three ways through the same update at step 1 (gather stored float16 tokens, forward, all terms of the objective,
-backward, Adam), on the same clips from the same weights, one after the other in every repeat:
+Three ways through the same update at step 1 (gather stored float16 tokens, forward, all terms of the
+objective, backward, Adam), on the same clips from the same weights, one after the other in every repeat:
 
 * reference: the readable attention in float32, the teacher run on every batch, as published;
 * fp32: the fast attention in float32, the teacher's outputs computed before;
 * auto: the same with products in the precision that suits the machine.
 
 Times are medians of processor seconds (`time.process_time`), so that other programs on the machine count
-little. `gemm_fraction` is the time that the update's two large products take alone, in the same precision and in
-shapes of one clip, over the update's. Gradients are compared by |fast - reference| / |reference| for every
+little. `gemm_fraction` is the time that the update's two large products take alone, in the same precision and
+in shapes of one clip, over the update's. Gradients are compared by |fast - reference| / |reference| for every
 parameter. Memory is the peak of a process that does nothing else, the tokens of the batch included.
 """
 
@@ -119,14 +119,17 @@ def reference_loss(student: AudioVisualNetwork, teacher: AudioVisualNetwork, cli
 
 
 def attend(
-    network: AudioVisualNetwork, attention: FusedAttention, clips: Clips, old: FrozenAttention | None
+    network: AudioVisualNetwork,
+    attention: FusedAttention,
+    audio: Tensor,
+    visual: Tensor,
+    old: FrozenAttention | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Logits, both features and the distilled attention of the fast form."""
     layer = network.visual_attention
-    gate = network.audio_attention(clips.audio).tanh()
-    visual = clips.visual[torch.arange(len(clips.visual))]
+    gate = network.audio_attention(audio).tanh()
     seen = attention(visual, layer.weight, layer.bias, gate, old)
-    fa = network.audio_projection(clips.audio).relu()
+    fa = network.audio_projection(audio).relu()
     fv = network.visual_projection(seen.pooled).relu()
     distilled = gate.new_zeros(())
     if seen.spatial_divergence is not None and seen.temporal_divergence is not None:
@@ -140,10 +143,15 @@ def fast_loss(
     attention: FusedAttention,
     old_logits: Tensor,
     old: FrozenAttention,
+    batch: Tensor,
 ) -> Tensor:
-    """The fast way, with what the teacher said before."""
+    """The fast way, with what the teacher said before; `batch` is where clips are gathered, step after step.
+
+    New memory for every batch costs more than copying into it: the system hands it out page by page.
+    """
+    torch.index_select(clips.visual, 0, torch.arange(len(batch)), out=batch)
     rows = torch.arange(clips.exemplars)
-    logits, fa, fv, distilled = attend(student, attention, clips, old[rows])
+    logits, fa, fv, distilled = attend(student, attention, clips.audio, batch, old[rows])
     return objective(logits, fa, fv, old_logits, clips, distilled)
 
 
@@ -158,8 +166,8 @@ def loss_of(
     with torch.no_grad():
         gate = teacher.audio_attention(clips.audio).tanh()[-clips.exemplars :]
         old = attention.freeze(clips.visual[-clips.exemplars :], layer.weight, layer.bias, gate)
-        old_logits = attend(teacher, attention, clips, None)[0]
-    return partial(fast_loss, student, clips, attention, old_logits, old)
+        old_logits = attend(teacher, attention, clips.audio, clips.visual, None)[0]
+    return partial(fast_loss, student, clips, attention, old_logits, old, torch.empty_like(clips.visual))
 
 
 def update_of(student: AudioVisualNetwork, loss: Callable[[], Tensor]) -> Update:
