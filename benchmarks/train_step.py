@@ -85,7 +85,7 @@ def draw_networks() -> tuple[AudioVisualNetwork, AudioVisualNetwork]:
     student.load_state_dict(teacher.state_dict())
     with torch.no_grad():
         for parameter in student.parameters():
-            parameter += 0.3 * torch.randn_like(parameter) / WIDTH**0.5
+            parameter.add_(torch.randn_like(parameter), alpha=0.3 / WIDTH**0.5)
     student.grow(torch.nn.Linear(WIDTH, NEW))
     return student, teacher
 
