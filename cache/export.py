@@ -4,6 +4,7 @@ The files are built in a folder beside the one asked for, which is renamed at th
 """
 
 import csv
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from avcil.cache import folder
 from avcil.cache.reader import TokenCache
 from avcil.cache.schema import SPLITS, CacheClip
 from avcil.errors import CacheError
@@ -32,32 +34,32 @@ def export(
     widened to float32. A few clips are in memory at a time.
 
     Raises:
-        CacheError: `out` exists, `form` is unknown, the disk is full, or a checksum does not match.
+        CacheError: `out` exists or is being exported to, `form` is unknown, the disk is full, or a checksum does not match.
     """
     if form not in get_args(Form):
         raise CacheError(f"cannot export to {form!r}: choose one of {', '.join(get_args(Form))}")
     clips = cache.present()
-    with _built_beside(out) as folder:
+    with _built_beside(out) as built:
         if form == "npz":
-            _one_file_a_clip(cache, clips, folder, on_progress)
+            _one_file_a_clip(cache, clips, built, on_progress)
         else:
             done = 0
             for split in SPLITS:
                 chosen = [clip for clip in clips if clip.split == split]
-                for part in _one_file_a_split(cache, chosen, folder / split):
+                for part in _one_file_a_split(cache, chosen, built / split):
                     done += part
                     on_progress(done, len(clips))
     return len(clips)
 
 
 def _one_file_a_clip(
-    cache: TokenCache, clips: Sequence[CacheClip], folder: Path, on_progress: _Progress
+    cache: TokenCache, clips: Sequence[CacheClip], built: Path, on_progress: _Progress
 ) -> None:
-    with _table(folder / "clips.csv", "file") as write:
+    with _table(built / "clips.csv", "file") as write:
         for number, clip in enumerate(clips):
             visual, audio = _values(cache, [clip])
             name = f"{number:06d}.npz"
-            np.savez(folder / name, visual=visual[0], audio=audio[0])
+            np.savez(built / name, visual=visual[0], audio=audio[0])
             write(name, clip)
             on_progress(number + 1, len(clips))
 
@@ -97,17 +99,22 @@ def _table(path: Path, first: str) -> Iterator[Callable[[str, CacheClip], None]]
 
 @contextmanager
 def _built_beside(out: Path) -> Iterator[Path]:
+    if os.path.lexists(out):
+        raise CacheError(f"{out} exists: choose a new folder")
     built = out.absolute().with_name(f".{out.absolute().name}.tmp")
     try:
-        if out.exists():
-            raise CacheError(f"{out} exists: choose a new folder")
-        shutil.rmtree(built, ignore_errors=True)  # of an export that was stopped
-        built.mkdir(parents=True)
+        built.mkdir(parents=True, exist_ok=True)
+        fd = os.open(built, os.O_RDONLY)
+        folder.hold(fd, out)  # two exports of one name would mix their files
         try:
+            for leftover in built.iterdir():  # of an export that was stopped
+                leftover.unlink()
             yield built
             built.rename(out)
         except BaseException:
             shutil.rmtree(built, ignore_errors=True)
             raise
+        finally:
+            folder.unlock(fd)
     except OSError as error:
         raise CacheError(f"cannot write {out}: {error.strerror or error}") from error

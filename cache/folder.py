@@ -25,16 +25,25 @@ def lock(path: Path) -> int:
         fd = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise CacheError(f"cannot write a cache at {path}: {error.strerror or error}") from error
+    hold(fd, path)
+    return fd
+
+
+def hold(fd: int, path: Path) -> None:
+    """Lock the open file or folder `fd`, which stands for `path`.
+
+    Raises:
+        CacheError: another process holds it; `fd` is then closed.
+    """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(fd)
         raise CacheError(f"{path} is being written by another process: wait for it or stop it") from error
-    return fd
 
 
 def unlock(fd: int) -> None:
-    """Give up the lock that `lock` returned."""
+    """Give up a lock and close what it was held on."""
     fcntl.flock(fd, fcntl.LOCK_UN)  # said aloud: a forked child may still hold the descriptor
     os.close(fd)
 

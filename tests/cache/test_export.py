@@ -79,3 +79,30 @@ def test_nothing_is_overwritten_and_forms_are_checked(cache: TokenCache, tmp_pat
         export(cache, tmp_path / "c", "npz")
     with pytest.raises(CacheError, match="'mat': choose one of npz, npy"):
         export(cache, tmp_path / "out", "mat")  # type: ignore[arg-type]
+
+
+def test_two_exports_of_one_name_are_not_mixed(cache: TokenCache, tmp_path: Path) -> None:
+    def second(done: int, total: int) -> None:
+        if done == 1:
+            with pytest.raises(CacheError, match="out is being written by another process"):
+                export(cache, tmp_path / "out", "npz")
+
+    assert export(cache, tmp_path / "out", "npz", second) == 38
+    assert len(list((tmp_path / "out").iterdir())) == 39 and not list(tmp_path.glob(".out*"))
+
+
+def test_what_a_stopped_export_left_is_taken_away(cache: TokenCache, tmp_path: Path) -> None:
+    (tmp_path / ".out.tmp").mkdir()
+    (tmp_path / ".out.tmp/999999.npz").touch()
+    export(cache, tmp_path / "out", "npz")
+    assert len(list((tmp_path / "out").iterdir())) == 39
+
+
+@pytest.mark.parametrize("place", ["/", "link"])
+def test_what_cannot_become_a_folder_is_refused_first(
+    place: str, cache: TokenCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(CacheError, match=f"^{place} exists: choose a new folder"):
+        export(cache, Path(place), "npz")
