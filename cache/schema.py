@@ -7,7 +7,7 @@ these types can be trusted wherever it came from.
 import hashlib
 import json
 import math
-import string
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +24,7 @@ DTYPES: dict[str, np.dtype[Any]] = {  # little-endian on every machine
     "int8": np.dtype("i1"),  # visual tokens only, with a scale each: see `quantise`
 }
 _ORIGINS = {f"{kind}_encoder.{key}" for kind in ("visual", "audio") for key in ("weights", "weights_sha256")}
+_SHA256 = re.compile("[0-9a-f]{64}")
 MAX_ID_BYTES = 1024
 MAX_TEXT_BYTES = 8192  # a label or a source; well below the csv module's limit for a field
 
@@ -71,7 +72,8 @@ class EncoderInfo:
     file they were read from, None (and not in `cache.json`) where there was none.
 
     Raises:
-        CacheError: `fingerprint` or `weights_sha256` is not 64 lower-case hexadecimal digits.
+        CacheError: something else than text, or `fingerprint` or `weights_sha256` is not 64 lower-case
+            hexadecimal digits.
     """
 
     name: str
@@ -80,9 +82,11 @@ class EncoderInfo:
     weights_sha256: str | None = None
 
     def __post_init__(self) -> None:
+        for key in ("name", "weights"):
+            _utf8(f"{key} of an encoder", getattr(self, key))
         for key in ("fingerprint", "weights_sha256"):
             value = getattr(self, key)
-            if value is not None and (len(value) != 64 or set(value) - set(string.hexdigits.lower())):
+            if (key, value) != ("weights_sha256", None) and not _SHA256.fullmatch(str(value)):
                 raise CacheError(f"{key} {value!r} of encoder {self.name!r}: expected a sha256")
 
 
@@ -113,7 +117,8 @@ class CacheInfo:
                 "audio token dtype 'int8': expected float16 or float32; only visual tokens are int8"
             )
         try:
-            recipe = json.loads(json.dumps(dict(self.recipe), allow_nan=False))
+            text = json.dumps(dict(self.recipe), allow_nan=False, ensure_ascii=False)
+            recipe = json.loads(text.encode("utf-8"))
         except (TypeError, ValueError) as error:
             raise CacheError(f"the recipe cannot be stored as JSON: {error}") from error
         object.__setattr__(self, "recipe", recipe)
@@ -180,10 +185,7 @@ class CacheClip:
         limits = {"id": MAX_ID_BYTES, "label": MAX_TEXT_BYTES, "source": MAX_TEXT_BYTES}
         for name, limit in limits.items():
             value = getattr(self, name)
-            try:
-                size = len(value.encode("utf-8"))
-            except UnicodeEncodeError as error:
-                raise CacheError(f"clip {name} {value!r} is not valid Unicode: {error.reason}") from error
+            size = len(_utf8(f"clip {name}", value))
             if "\0" in value or size > limit or (size == 0 and name != "source"):
                 raise CacheError(f"clip {name} {value[:80]!r}: expected 1 to {limit} bytes without NUL")
         if self.split not in SPLITS:
@@ -202,8 +204,23 @@ def differences(
     return [
         f"{key}: {said[0]} {old.get(key)!r}, {said[1]} {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
+        if _told(old, key) != _told(new, key)
     ]
+
+
+def _told(values: Mapping[str, Any], key: str) -> str | None:
+    """A value as `identity` tells it: 2 and 2.0 are equal to Python and not the same text."""
+    return json.dumps(values[key], sort_keys=True) if key in values else None
+
+
+def _utf8(what: str, value: Any) -> bytes:
+    """Text as files hold it; raises `CacheError` for anything else."""
+    if not isinstance(value, str):
+        raise CacheError(f"{what} is {value!r}: expected text")
+    try:
+        return value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CacheError(f"{what} {value!r} is not valid Unicode: {error.reason}") from error
 
 
 def _compared(info: CacheInfo) -> dict[str, Any]:

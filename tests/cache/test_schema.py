@@ -37,7 +37,7 @@ def test_bad_content_is_refused_by_key(info: CacheInfo, change: dict[str, Any], 
         CacheInfo.from_content(info.content() | change)
 
 
-@pytest.mark.parametrize("recipe", [{"x": float("nan")}, {"x": object()}])
+@pytest.mark.parametrize("recipe", [{"x": float("nan")}, {"x": object()}, {"x": "\ud800"}])
 def test_recipe_must_fit_json(info: CacheInfo, recipe: dict[str, Any]) -> None:
     with pytest.raises(CacheError, match="JSON"):
         replace(info, recipe=recipe)
@@ -58,6 +58,21 @@ def test_differences_name_fields_and_ignore_words_about_weights(info: CacheInfo)
     ]
 
 
+def test_what_has_another_identity_differs(info: CacheInfo) -> None:
+    """Else a shard would be taken for damaged where the recipe is another one."""
+    whole, broken = (replace(info, recipe={"distance": value}) for value in (2, 2.0))
+    assert whole.identity != broken.identity
+    assert differences(whole, broken) == ["recipe.distance: the cache has 2, asked for 2.0"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": None}, {"weights": 3}, {"weights": "\udc80.pth"}, {"fingerprint": None}]
+)
+def test_an_encoder_is_described_in_text(info: CacheInfo, change: dict[str, Any]) -> None:
+    with pytest.raises(CacheError, match="encoder"):
+        replace(info.visual_encoder, **change)
+
+
 @pytest.mark.parametrize(
     ("clip_id", "label", "split"),
     [
@@ -67,9 +82,10 @@ def test_differences_name_fields_and_ignore_words_about_weights(info: CacheInfo)
         ("a\0b", "a", "val"),
         ("\ud800", "a", "val"),
         ("é" * 513, "a", "train"),
+        ("x", 3, "train"),
     ],
 )
-def test_clips_that_cannot_be_stored_are_refused(clip_id: str, label: str, split: str) -> None:
+def test_clips_that_cannot_be_stored_are_refused(clip_id: str, label: Any, split: str) -> None:
     with pytest.raises(CacheError, match="clip"):
         CacheClip(clip_id, label, split)
 
