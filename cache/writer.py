@@ -15,7 +15,7 @@ import numpy as np
 from avcil.cache import folder, metadata
 from avcil.cache.allocate import allocate
 from avcil.cache.rows import RowWriter
-from avcil.cache.schema import CacheClip, CacheInfo, differences
+from avcil.cache.schema import MAX_TEXT_BYTES, CacheClip, CacheInfo, differences
 from avcil.cache.shard import shard_path, shard_paths
 from avcil.errors import CacheError
 
@@ -60,9 +60,12 @@ class CacheWriter:
 
         Raises:
             CacheError: another writer holds the cache; it was made with another recipe or encoder; a clip
-                is given twice or with another source than before; the folder is not a cache, or is damaged;
-                the disk is full. Nothing is left behind by a cache that could not be begun.
+                is given twice or with another source than before; `shards` is below 1; the folder is not a
+                cache, or is damaged; the disk is full. Nothing is left behind by a cache that could not be
+                begun.
         """
+        if shards < 1:
+            raise CacheError(f"{path}: {shards} shards have no room for clips: make it 1 or more")
         path = Path(path)
         requested = metadata.by_id(clips)
         made_folder = not path.exists()
@@ -102,7 +105,7 @@ class CacheWriter:
                 not finite or overflows the cache's type (names the id), a full disk.
         """
         for clip_id in ids:
-            self._check_known(clip_id)
+            self._check_lacking(clip_id)
         if len(set(ids)) != len(ids):
             raise CacheError(f"a clip stands twice in one batch: {list(ids)}")
         self._rows.write(ids, visual, audio)
@@ -126,9 +129,8 @@ class CacheWriter:
         Raises:
             CacheError: the id is unknown or has tokens.
         """
-        self._check_known(id)
-        writable = detail.encode("utf-8", "backslashreplace").decode("utf-8")  # a file name may be any bytes
-        self._failures[id] = (kind, writable.replace("\0", " "))
+        self._check_lacking(id)
+        self._failures[id] = _writable(kind), _writable(detail)
         self._note_failures()
 
     def discard(self) -> None:
@@ -145,12 +147,11 @@ class CacheWriter:
         """Note something in `flags.csv` about clips (id -> flag) that have tokens or are about to get them.
 
         Raises:
-            CacheError: an id is unknown.
+            CacheError: an id is unknown, or the writer is closed.
         """
         for clip_id in flags:
-            if clip_id not in self._rows.row:
-                raise CacheError(f"{self.path}: clip {clip_id!r} was not given when the cache was opened")
-        self._flags |= flags
+            self._check_given(clip_id)
+        self._flags |= {clip_id: _writable(flag) for clip_id, flag in flags.items()}
         metadata.write_flags(self.path, self._flags)
 
     def close(self) -> None:
@@ -231,10 +232,19 @@ class CacheWriter:
             if crc:
                 self._written.add(clip_id)
 
-    def _check_known(self, clip_id: str) -> None:
+    def _check_given(self, clip_id: str) -> None:
         if self._closed:
             raise CacheError(f"{self.path}: the writer is closed")
         if clip_id not in self._rows.row:
             raise CacheError(f"{self.path}: clip {clip_id!r} was not given when the cache was opened")
+
+    def _check_lacking(self, clip_id: str) -> None:
+        self._check_given(clip_id)
         if clip_id in self._written:
             raise CacheError(f"{self.path}: clip {clip_id!r} has tokens already")
+
+
+def _writable(text: str) -> str:
+    """What a table can hold of a remark: a file name may be any bytes, an error of any length."""
+    known = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return known.replace("\0", " ")[:MAX_TEXT_BYTES]

@@ -160,6 +160,24 @@ def test_failures_are_kept_until_a_success(
     assert rows == [["id", "kind", "detail"], ["clip2", "corrupt", "cut short"]]
 
 
+def test_whatever_is_remarked_can_be_read(tmp_path: Path, info: CacheInfo, clips: list[CacheClip]) -> None:
+    odd = "\ud800\0" + "x" * 200_000  # longer than the csv module reads
+    with CacheWriter.open(tmp_path / "c", info, clips) as writer:
+        writer.record_failure("clip1", odd, odd)
+        writer.record_flags({"clip2": odd})
+    cache = TokenCache(tmp_path / "c")
+    for text in (*cache.failures["clip1"], cache.flags["clip2"]):
+        assert text.startswith("\\ud800 xxx")
+    with pytest.raises(CacheError, match="the writer is closed"):
+        writer.record_flags({"clip2": "late"})  # another one may hold the lock by now
+    assert TokenCache(tmp_path / "c").flags == cache.flags
+
+
+def test_no_shards_have_no_room(tmp_path: Path, info: CacheInfo, clips: list[CacheClip]) -> None:
+    with pytest.raises(CacheError, match="0 shards have no room"):
+        CacheWriter.open(tmp_path / "c", info, clips, shards=0)
+
+
 def test_a_full_disk_is_one_error_and_leaves_nothing(
     tmp_path: Path, info: CacheInfo, clips: list[CacheClip], tokens: Make, small_disk: Callable[[int], None]
 ) -> None:
