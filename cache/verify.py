@@ -68,13 +68,17 @@ def verify(
 def mark_missing(cache: TokenCache, bad: Sequence[BadRow]) -> None:
     """Take the checksums of bad rows away: their clips then have no tokens, and extraction redoes them.
 
+    Rows that were redone since they were found stay.
+
     Raises:
         CacheError: a cache is being written by another process or cannot be written.
     """
-    for path in dict.fromkeys(one.shard.parent for one in bad):
-        with folder.locked(path), closing(RowWriter.of_cache(path, cache.info)) as rows:
+    for path in dict.fromkeys(one.shard for one in bad):
+        with folder.locked(path.parent), closing(RowWriter(path.parent, cache.info)) as rows:
+            rows.add_shard(path)
+            now = MappedShard.open(path, cache.info)
             for one in bad:
-                if one.shard.parent == path:
+                if one.shard == path and not now.row_matches(one.row):
                     rows.unwrite(one.id)
             rows.sync()
 

@@ -47,6 +47,18 @@ def test_bad_rows_are_named_and_redone(tmp_path: Path) -> None:
     assert (tmp_path / "c/shard-00000.h5").read_bytes() == whole
 
 
+def test_a_row_that_was_redone_meanwhile_stays(tmp_path: Path) -> None:
+    write_synthetic_cache(tmp_path / "c", SPEC)
+    damage(tmp_path / "c", "visual", 3)
+    cache = TokenCache(tmp_path / "c")
+    found = verify(cache)
+    for _ in range(2):
+        mark_missing(cache, found.bad)
+        write_synthetic_cache(tmp_path / "c", SPEC)
+        mark_missing(cache, found.bad)
+        assert TokenCache(tmp_path / "c").has(found.bad[0].id)
+
+
 def test_a_cache_that_is_written_is_not_repaired(tmp_path: Path) -> None:
     write_synthetic_cache(tmp_path / "c", SPEC)
     bad = damage(tmp_path / "c", "audio", 2)
