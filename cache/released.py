@@ -62,8 +62,8 @@ def released_shapes(
 ) -> tuple[tuple[int, int, int], tuple[int]]:
     """The commonest shapes of the first clips, as (T, S, D) and (D,).
 
-    Visual features are [T*S, D] in the order (t, h, w). Raises `CacheError` where the features are not of
-    these clips, or not of such a shape.
+    Visual features are [T*S, D] in the order (t, h, w). A damaged clip has no say. Raises `CacheError` where
+    the features are not of these clips, all damaged, or not of such a shape.
     """
     both = [clip.id for clip in clips if clip.id in visual.ids and clip.id in audio.ids][:SAMPLED]
     if not both:
@@ -73,11 +73,23 @@ def released_shapes(
             f"{audio.path}: the splits name {clips[0].id!r}, the features {theirs!r}: give the files of one "
             "data set"
         )
-    seen = Counter(visual.shape(clip_id) for clip_id in both).most_common(1)[0][0]
-    heard = Counter(audio.shape(clip_id) for clip_id in both).most_common(1)[0][0]
+    seen, heard = _commonest_shape(visual, both), _commonest_shape(audio, both)
     if len(seen) != 2 or seen[0] % TIME or not seen[0] or len(heard) != 1:
         raise CacheError(
             f"clip {both[0]!r}: visual features {list(seen)} in {visual.path}, audio {list(heard)} in "
             f"{audio.path}: expected [{TIME} x S, D] and [D]"
         )
     return (TIME, seen[0] // TIME, seen[1]), (heard[0],)
+
+
+def _commonest_shape(features: Features, ids: Sequence[str]) -> tuple[int, ...]:
+    shapes: Counter[tuple[int, ...]] = Counter()
+    damage: CacheError | None = None
+    for clip_id in ids:
+        try:
+            shapes[features.shape(clip_id)] += 1
+        except CacheError as error:
+            damage = error
+    if damage is not None and not shapes:
+        raise damage
+    return shapes.most_common(1)[0][0]

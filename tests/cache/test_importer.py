@@ -153,6 +153,18 @@ def test_shapes_are_those_of_most_clips(tmp_path: Path) -> None:
             released_shapes(CLIPS, v, o)
 
 
+def test_a_damaged_clip_has_no_say_about_shapes(tmp_path: Path) -> None:
+    write_hdf5(tmp_path / "v.h5", VISUAL)
+    write_hdf5(tmp_path / "a.h5", AUDIO)
+    with h5py.File(tmp_path / "v.h5", "a") as file:
+        del file["clip0"]
+        file["clip0"] = h5py.ExternalLink("/etc/passwd", "x")
+    with closing(open_features(tmp_path / "v.h5")) as v, closing(open_features(tmp_path / "a.h5")) as a:
+        assert released_shapes(CLIPS, v, a) == ((8, SPACE, WIDTH), (WIDTH,))
+        with pytest.raises(CacheError, match="'clip0' is no dataset of this file"):
+            released_shapes(CLIPS[:1], v, a)
+
+
 def test_files_are_found_at_any_depth_or_named(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match=r"no a.npy or b.h5 in it; name the file by --visual"):
         find_released(tmp_path, ("a.npy", "b.h5"), "--visual")
