@@ -8,6 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from avcil.cache.summary import CacheSummary, Coverage
+from avcil.report.labels import shortened
+from avcil.report.tables import NAME_WIDTH
 
 
 def cache_lines(summary: CacheSummary) -> list[str]:
@@ -38,7 +40,7 @@ def coverage_table(summary: CacheSummary) -> Table:
     for split in summary.splits:
         table.add_column(split, justify="right")
     for label, splits in summary.classes.items():
-        table.add_row(Text(label), *_cells(splits))
+        table.add_row(Text(shortened(label, NAME_WIDTH)), *_cells(splits))
     table.add_row("all", *_cells(summary.splits), style="bold")
     return table
 

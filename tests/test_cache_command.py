@@ -1,5 +1,6 @@
 """`avcil cache` as people use it."""
 
+import csv
 import json
 import sys
 from collections.abc import Callable
@@ -46,6 +47,16 @@ def test_info(cache: Path, avcil_cache: Run) -> None:
     content = json.loads(avcil_cache("info", cache, "--json")[1])
     assert content["classes"]["class-000"]["train"] == {"written": 3, "listed": 3}
     assert content["fingerprint"] == TokenCache(cache).fingerprint and content["failures"] == {}
+
+
+def test_any_label_is_one_short_line(cache: Path, tmp_path: Path, avcil_cache: Run) -> None:
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "label"), ("val-000-0000", "a\n\x1b[2J\u202eb" + 8000 * "c")])
+    lines = avcil_cache("info", cache)[1].count("\n")
+    assert avcil_cache("relabel", cache, tmp_path / "t.csv")[0] == 0
+    out = avcil_cache("info", cache)[1]
+    assert out.count("\n") == lines + 1 and max(map(len, out.splitlines())) < 200
+    assert "a \\x1b[2J\\u202ebc" in out
 
 
 def test_verify_and_repair(cache: Path, avcil_cache: Run) -> None:
