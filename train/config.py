@@ -17,6 +17,7 @@ from avcil.errors import ConfigError
 
 Modality = Literal["audio-visual", "audio", "visual"]
 Fidelity = Literal["released", "corrected"]
+MAX_BUDGET_GB = 1e9  # more than any machine has, and its bytes are a whole number
 CUTS = ("steps", "classes_per_step", "base", "step_sizes")  # keys that cut the classes into steps
 Config = TypeVar("Config")
 
@@ -100,7 +101,11 @@ class TrainingConfig:
         _require(self.seed >= 0, f"training.seed = {self.seed}; it must not be negative")
         _require_positive("training.learning_rate", self.learning_rate)
         _require_weight("training.weight_decay", self.weight_decay)
-        _require_weight("training.token_budget_gb", self.token_budget_gb or 0.0)
+        budget_gb = self.token_budget_gb or 0.0
+        _require(
+            0 <= budget_gb <= MAX_BUDGET_GB,
+            f"training.token_budget_gb = {budget_gb}; it must be from 0 to {MAX_BUDGET_GB:g}",
+        )
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Where tokens stay changes no number of a run."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +79,9 @@ def test_a_run_goes_on_with_another_budget(cache: TokenCache, tmp_path: Path) ->
     assert run.steps_done == 2 and not lines
 
 
-def test_a_budget_is_not_negative() -> None:
-    with pytest.raises(ConfigError, match=r"training\.token_budget_gb = -1.0; it must be finite"):
-        TrainingConfig(token_budget_gb=-1.0)
+@pytest.mark.parametrize("budget_gb", [-1.0, 1e300, float("nan")])
+def test_a_budget_is_a_number_of_bytes(budget_gb: float) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"training\.token_budget_gb = {re.escape(str(budget_gb))}; it must be from 0"
+    ):
+        TrainingConfig(token_budget_gb=budget_gb)
