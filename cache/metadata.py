@@ -46,7 +46,10 @@ def read_info(folder: Path) -> CacheInfo:
     """
     path = folder / INFO_NAME
     if not path.is_file():
-        why = f"it has no {INFO_NAME}" if folder.is_dir() else "there is no such folder"
+        if folder.is_file():
+            why = "it is a file, a cache is a folder"
+        else:
+            why = f"it has no {INFO_NAME}" if folder.is_dir() else "there is no such folder"
         raise CacheError(f"{folder} is not a token cache: {why}")
     data = _read(path)
     try:

@@ -79,7 +79,7 @@ class TokenCache:
         for folder in self.paths:
             self._check_kind(folder)
             manifest = metadata.read_manifest(folder)
-            for clip_id in manifest.keys() & cache_of.keys():
+            if (clip_id := next(filter(cache_of.__contains__, manifest), None)) is not None:
                 raise CacheError(
                     f"clip {clip_id!r} is in {cache_of[clip_id]} and in {folder}: "
                     "caches that are used together may not share a clip"

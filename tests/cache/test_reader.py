@@ -107,6 +107,13 @@ def test_what_is_no_cache_is_refused(tmp_path: Path) -> None:
         TokenCache(tmp_path)
 
 
+def test_a_file_of_a_cache_is_told_from_its_folder(path: Path) -> None:
+    with pytest.raises(
+        CacheError, match=r"cache\.json is not a token cache: it is a file, a cache is a folder"
+    ):
+        TokenCache(path / "cache.json")
+
+
 def test_fingerprint_follows_tokens_and_labels(path: Path, tmp_path: Path, info: CacheInfo) -> None:
     prints = {TokenCache(path).fingerprint}
     write_synthetic_cache(tmp_path / "same", SPEC)
