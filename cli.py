@@ -15,6 +15,7 @@ from avcil.commands.console import err, out, printable
 from avcil.commands.demo import demo
 from avcil.commands.evaluate import evaluate
 from avcil.commands.extract import extract
+from avcil.commands.predict import predict
 from avcil.commands.train import train
 from avcil.errors import AvcilError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(extract)
 app.command()(train)
 app.command(name="eval")(evaluate)
+app.command()(predict)
 app.command()(demo)
 
 INTERRUPTED = 130

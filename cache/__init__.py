@@ -5,7 +5,7 @@ A cache is a folder: `cache.json` (what the tokens are), `manifest.csv` (which c
 """
 
 from avcil.cache.reader import TokenCache, Tokens
-from avcil.cache.rows import RowWriter
+from avcil.cache.rows import RowWriter, as_stored
 from avcil.cache.schema import SCHEMA_VERSION, SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec
 from avcil.cache.synthetic import SyntheticSpec, write_synthetic_cache
 from avcil.cache.writer import CacheWriter
@@ -22,5 +22,6 @@ __all__ = [
     "TokenCache",
     "TokenSpec",
     "Tokens",
+    "as_stored",
     "write_synthetic_cache",
 ]

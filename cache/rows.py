@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from avcil.cache.quantise import quantise
+from avcil.cache.reader import Tokens
 from avcil.cache.schema import CacheInfo, TokenSpec
 from avcil.cache.shard import CRC_DTYPE, PARTS, Shard, open_shard, pwrite_all, row_crc
 from avcil.errors import CacheError
@@ -62,7 +63,7 @@ class RowWriter:
         """
         self._check(ids, visual, audio)
         rows = {
-            clip_id: self._row_of(clip_id, one, other)
+            clip_id: _row_of(clip_id, one, other, self.info)
             for clip_id, one, other in zip(ids, visual, audio, strict=True)
         }
         try:
@@ -91,11 +92,6 @@ class RowWriter:
             if clip_id not in self.row:
                 raise CacheError(f"{self.path}: clip {clip_id!r} was not given when the cache was opened")
 
-    def _row_of(self, clip_id: str, visual: np.ndarray, audio: np.ndarray) -> _Row:
-        parts = _stored(visual, self.info.visual, clip_id, "visual")
-        parts |= _stored(audio, self.info.audio, clip_id, "audio")
-        return {name: parts[name] for name in PARTS if name in parts}
-
     def _store(self, rows: Mapping[str, _Row]) -> None:
         touched = set()
         for clip_id, parts in rows.items():
@@ -111,6 +107,27 @@ class RowWriter:
             shard, fd = self.shards[number]
             crc = np.array(row_crc(clip_id, *parts.values()), CRC_DTYPE)
             pwrite_all(fd, crc.tobytes(), shard.offsets["crc32"] + row * CRC_DTYPE.itemsize)
+
+
+def as_stored(clip_id: str, visual: np.ndarray, audio: np.ndarray, info: CacheInfo) -> Tokens:
+    """The tokens that a cache like `info` would give back of a clip: n = 1 of them, cast to its types.
+
+    Args:
+        clip_id: for the message.
+        visual: [T, S, D], of any floating-point type.
+        audio: [D], of any floating-point type.
+        info: what the cache says of itself.
+
+    Raises:
+        CacheError: a number that is not finite or overflows the cache's type.
+    """
+    return Tokens(**{name: part[None] for name, part in _row_of(clip_id, visual, audio, info).items()})
+
+
+def _row_of(clip_id: str, visual: np.ndarray, audio: np.ndarray, info: CacheInfo) -> _Row:
+    parts = _stored(visual, info.visual, clip_id, "visual")
+    parts |= _stored(audio, info.audio, clip_id, "audio")
+    return {name: parts[name] for name in PARTS if name in parts}
 
 
 def _stored(tokens: np.ndarray, spec: TokenSpec, clip_id: str, name: str) -> _Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ def train_run(
     facts = RunFacts(
         cache=str(plan.cache.path.resolve()),
         cache_fingerprint=plan.cache.fingerprint,
+        tokens=json.loads(plan.cache.info.to_json()),
         classes=protocol.classes,
         step_sizes=protocol.step_sizes,
         memory=protocol.memory,

@@ -1,7 +1,7 @@
 """Owns the files of a run: what is in the folder, how it is written whole or not at all.
 
     RUN/config.toml          the complete configuration; `avcil train --protocol RUN/config.toml` repeats it
-    RUN/run.json             cache path and fingerprint, protocol, versions
+    RUN/run.json             cache path, fingerprint and description of the tokens, protocol, versions
     RUN/step-00/             one folder per finished step: model.safetensors and record.json
 
 A step folder appears under its final name only when everything in it is written.
@@ -24,7 +24,8 @@ import safetensors.torch
 import torch
 
 import avcil
-from avcil.errors import ConfigError, RunError
+from avcil.cache import CacheInfo
+from avcil.errors import CacheError, ConfigError, RunError
 from avcil.train.config import RunConfig, differing_keys, load_config, to_toml
 from avcil.train.loop import EpochRecord
 from avcil.train.model import AudioVisualNetwork, NetworkShape
@@ -32,10 +33,14 @@ from avcil.train.model import AudioVisualNetwork, NetworkShape
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run was made from, beside its configuration."""
+    """What a run was made from, beside its configuration.
+
+    `tokens` is the content of the cache's `cache.json`: with it new videos can be encoded without the cache.
+    """
 
     cache: str
     cache_fingerprint: str
+    tokens: dict[str, Any]
     classes: tuple[str, ...]
     step_sizes: tuple[int, ...]
     memory: int
@@ -88,6 +93,7 @@ class RunFolder:
             facts = RunFacts(
                 cache=table["cache"],
                 cache_fingerprint=table["cache_fingerprint"],
+                tokens=table["tokens"],
                 classes=tuple(table["classes"]),
                 step_sizes=tuple(table["step_sizes"]),
                 memory=table["memory"],
@@ -121,6 +127,18 @@ class RunFolder:
                 "give the same options to go on with it"
             )
         return run
+
+    @property
+    def token_info(self) -> CacheInfo:
+        """What the tokens are: recipe, encoders, shapes.
+
+        Raises:
+            RunError: `run.json` is damaged.
+        """
+        try:
+            return CacheInfo.from_json(json.dumps(self.facts.tokens))
+        except CacheError as error:
+            raise RunError(f'{self.path / "run.json"}: "tokens": {error}') from error
 
     @contextmanager
     def writing(self) -> Iterator[None]:
