@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from avcil import __version__, rest_idle_threads
+from avcil.commands.cache import app as cache
 from avcil.commands.console import err, out, printable
 from avcil.commands.demo import demo
 from avcil.commands.evaluate import evaluate
@@ -30,6 +31,7 @@ app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(predict)
 app.command()(demo)
+app.add_typer(cache, name="cache")
 
 INTERRUPTED = 130
 

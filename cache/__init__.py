@@ -6,7 +6,8 @@ A cache is a folder: `cache.json` (what the tokens are), `manifest.csv` (which c
 
 from avcil.cache.reader import TokenCache, Tokens
 from avcil.cache.rows import RowWriter, as_stored
-from avcil.cache.schema import SCHEMA_VERSION, SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec
+from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec
+from avcil.cache.sealed import SCHEMA_VERSION
 from avcil.cache.synthetic import SyntheticSpec, write_synthetic_cache
 from avcil.cache.writer import CacheWriter
 

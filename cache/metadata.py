@@ -1,7 +1,8 @@
 """Owns the small files beside the shards: `cache.json`, `manifest.csv`, `failures.csv`. Knows no tokens.
 
 Each is rewritten whole under a temporary name, synchronised and renamed: a reader sees the old one or the
-new one. Ids and labels may be any text; the csv module quotes what has to be quoted.
+new one. Each carries checksums, so that a change is noticed: of a table, in its last column. Ids and labels
+may be any text; the csv module quotes what has to be quoted.
 """
 
 import csv
@@ -13,15 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from avcil.cache.schema import CacheClip, CacheInfo
+from avcil.cache.sealed import record_checksums, seal, unseal
 from avcil.errors import CacheError
 
+INFO_FORMAT = "avcil-tokens"
 INFO_NAME = "cache.json"
 MANIFEST_NAME = "manifest.csv"
 FAILURES_NAME = "failures.csv"
 FLAGS_NAME = "flags.csv"
 _MANIFEST_HEADER = ["id", "label", "split", "source"]
 _FAILURES_HEADER = ["id", "kind", "detail"]
-_FLAGS_HEADER = ("id", "flag")
+_FLAGS_HEADER = ["id", "flag"]
+_CHECKSUM = "crc32"  # the last column of every table
 
 
 def temporary(path: Path) -> Path:
@@ -31,23 +35,29 @@ def temporary(path: Path) -> Path:
 
 def write_info(folder: Path, info: CacheInfo) -> None:
     """Write `cache.json`."""
-    _replace(folder / INFO_NAME, info.to_json())
+    _replace(folder / INFO_NAME, seal(INFO_FORMAT, {**info.content(), "identity": info.identity}))
 
 
 def read_info(folder: Path) -> CacheInfo:
     """Read `cache.json`.
 
     Raises:
-        CacheError: it is missing, damaged, foreign or of a newer version.
+        CacheError: it is missing, changed, damaged, foreign or of another version.
     """
     path = folder / INFO_NAME
     if not path.is_file():
         why = f"it has no {INFO_NAME}" if folder.is_dir() else "there is no such folder"
         raise CacheError(f"{folder} is not a token cache: {why}")
+    data = _read(path)
     try:
-        return CacheInfo.from_json(_read_text(path))
+        content = unseal(data, INFO_FORMAT)
+        identity = content.pop("identity", None)
+        info = CacheInfo.from_content(content)
+        if identity != info.identity:
+            raise CacheError(f'"identity" is {identity!r}, expected {info.identity!r}')
     except CacheError as error:
         raise CacheError(f"{path}: {error}") from error
+    return info
 
 
 def write_manifest(folder: Path, clips: Iterable[CacheClip]) -> None:
@@ -60,11 +70,12 @@ def read_manifest(folder: Path) -> dict[str, CacheClip]:
     """Read `manifest.csv` as id -> clip, in the order of the file.
 
     Raises:
-        CacheError: it is missing or damaged, or an id stands in it twice; names the record.
+        CacheError: it is missing, changed or damaged, or an id stands in it twice; names the record.
     """
     path = folder / MANIFEST_NAME
     clips: dict[str, CacheClip] = {}
-    for number, row in _read_table(path, _MANIFEST_HEADER):
+    mend = "`avcil cache relabel` changes labels and splits, and makes a whole manifest of a list of them"
+    for number, row in _read_table(path, _MANIFEST_HEADER, mend):
         try:
             clip = CacheClip(*row)
         except CacheError as error:
@@ -118,7 +129,9 @@ def read_flags(folder: Path) -> dict[str, str]:
         CacheError: the file is damaged.
     """
     path = folder / FLAGS_NAME
-    return {row[0]: row[1] for _, row in _read_table(path, _FLAGS_HEADER)} if path.exists() else {}
+    if not path.exists():
+        return {}
+    return {row[0]: row[1] for _, row in _read_table(path, _FLAGS_HEADER, "without it no clip is flagged")}
 
 
 def write_failures(folder: Path, failures: Mapping[str, tuple[str, str]]) -> None:
@@ -136,7 +149,8 @@ def read_failures(folder: Path) -> dict[str, tuple[str, str]]:
     path = folder / FAILURES_NAME
     if not path.exists():
         return {}
-    return {row[0]: (row[1], row[2]) for _, row in _read_table(path, _FAILURES_HEADER)}
+    mend = "delete it: the next extraction finds failures again"
+    return {row[0]: (row[1], row[2]) for _, row in _read_table(path, _FAILURES_HEADER, mend)}
 
 
 def sync_folder(folder: Path) -> None:
@@ -149,39 +163,52 @@ def sync_folder(folder: Path) -> None:
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    records = list(rows)
     buffer = io.StringIO()
     table = csv.writer(buffer)
-    table.writerow(header)
-    table.writerows(rows)
-    _replace(path, buffer.getvalue())
+    table.writerow([*header, _CHECKSUM])
+    table.writerows([*record, crc] for record, crc in zip(records, record_checksums(records), strict=True))
+    _replace(path, buffer.getvalue().encode("utf-8"))
 
 
-def _read_table(path: Path, header: Sequence[str]) -> list[tuple[int, list[str]]]:
-    """Numbered records without the header; the first one is record 1."""
+def _read_table(path: Path, header: Sequence[str], mend: str) -> list[tuple[int, list[str]]]:
+    """Numbered records without the header and their checksums; the first one is record 1.
+
+    `mend` says what to do about a table that was changed.
+    """
+    expected = [*header, _CHECKSUM]
     try:
-        rows = list(csv.reader(io.StringIO(_read_text(path), newline=""), strict=True))
-    except csv.Error as error:
-        raise CacheError(f"{path} is damaged: {error}") from error
-    if not rows or rows[0] != list(header):
-        raise CacheError(f"{path} is damaged: its first line is not {','.join(header)}")
+        text = _read(path).decode("utf-8")  # not read_text: it would change \r inside a quoted field
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise CacheError(f"{path} is damaged: {error}; {mend}") from error
+    if not rows or rows[0] != expected:
+        raise CacheError(f"{path} is damaged: its first line is not {','.join(expected)}; {mend}")
     for number, row in enumerate(rows[1:], start=1):
-        if len(row) != len(header):
-            raise CacheError(f"{path}, record {number}: {len(row)} fields instead of {len(header)}")
-    return list(enumerate(rows[1:], start=1))
+        if len(row) != len(expected):
+            raise CacheError(f"{path}, record {number}: {len(row)} fields instead of {len(expected)}; {mend}")
+    records = [row[:-1] for row in rows[1:]]
+    for number, (row, crc) in enumerate(zip(rows[1:], record_checksums(records), strict=True), start=1):
+        if row[-1] != crc:
+            raise CacheError(
+                f"{path} does not match its checksums from record {number} on: it was changed or damaged "
+                f"after it was written; {mend}"
+            )
+    return list(enumerate(records, start=1))
 
 
-def _read_text(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes().decode("utf-8")  # not read_text: it would change \r inside a quoted field
-    except (OSError, UnicodeDecodeError) as error:
-        raise CacheError(f"cannot read {path}: {error}") from error
+        return path.read_bytes()
+    except OSError as error:
+        raise CacheError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, data: bytes) -> None:
     built = temporary(path)
     try:
         with built.open("wb") as file:
-            file.write(text.encode("utf-8"))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         built.replace(path)

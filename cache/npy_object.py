@@ -27,7 +27,7 @@ def read_npy_object(path: Path) -> object:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > MAX_BYTES:
                 raise CacheError(f"{path}: larger than the {MAX_BYTES >> 20} MiB expected of plain data")
-            _read_npy_header(file, path)
+            read_npy_header(file, path)
             value = PlainReader(file).read()
             if file.read(1):
                 raise CacheError("there are bytes after its end")
@@ -39,7 +39,8 @@ def read_npy_object(path: Path) -> object:
     return value
 
 
-def _read_npy_header(file: BinaryIO, path: Path) -> None:
+def read_npy_header(file: BinaryIO, path: Path) -> None:
+    """Read up to the pickle of the one object in a `.npy` file; raises `CacheError` for any other file."""
     start = file.read(8)
     size_bytes = {1: 2, 2: 4, 3: 4}.get(start[6]) if len(start) == 8 else None
     if start[:6] != b"\x93NUMPY" or size_bytes is None:

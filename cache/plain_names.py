@@ -42,24 +42,30 @@ class DType:
 
 
 @dataclass
-class ObjectArray:
-    """An object array on its way: `items` come with BUILD."""
+class ArrayOnItsWay:
+    """A numpy array whose content comes with BUILD, once."""
 
-    items: list[object] | None = None
-    is_single: bool = False
+    content: object = None
+    is_filled: bool = False
+
+    def fill(self, content: object) -> None:
+        """Take the content."""
+        if self.is_filled:
+            raise CacheError("damaged: the content of an array comes twice")
+        self.content, self.is_filled = content, True
 
     def value(self) -> object:
-        """The object it holds, or the list of them."""
-        if self.items is None:
+        """What it holds: of an object array the object, or the list of them."""
+        if not self.is_filled:
             raise CacheError("damaged: an array without content")
-        return self.items[0] if self.is_single else self.items
+        return self.content
 
 
 def made(called: Name, arguments: tuple[object, ...]) -> object:
     """What an admitted name gives, computed here."""
     name = called.name
     if name == "_reconstruct" and arguments == (Name("numpy", "ndarray"), (0,), b"b"):
-        return ObjectArray()
+        return ArrayOnItsWay()
     if name == "dtype" and arguments and isinstance(arguments[0], str):
         return DType(arguments[0])
     if name == "scalar" and len(arguments) == 2:
@@ -117,9 +123,9 @@ def set_order(dtype: DType, state: object) -> None:
     dtype.order = str(state[1])
 
 
-def set_content(array: ObjectArray, state: object) -> None:
+def set_content(array: ArrayOnItsWay, state: object) -> None:
     """Numpy's state of an object array: (version, shape, type, is_fortran, list of objects)."""
-    if array.items is not None or not isinstance(state, tuple) or len(state) != 5:
+    if not isinstance(state, tuple) or len(state) != 5:
         raise CacheError("damaged: the content of an array")
     _, shape, dtype, _, items = state
     if not isinstance(dtype, DType) or dtype.code not in ("O8", "O4", "O", "|O"):
@@ -127,7 +133,7 @@ def set_content(array: ObjectArray, state: object) -> None:
         raise CacheError(f"refused: a numpy array of type {shown(code)}{ONLY}")
     if not isinstance(items, list) or shape not in ((), (len(items),)) or (shape == () and len(items) != 1):
         raise CacheError(f"refused: a numpy array of more than one axis, or damaged{ONLY}")
-    array.items, array.is_single = items, shape == ()
+    array.fill(items[0] if shape == () else items)
 
 
 def shown(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -18,9 +18,9 @@ from avcil.cache.plain_names import (
     ADMITTED,
     ONLY,
     SCALARS,
+    ArrayOnItsWay,
     DType,
     Name,
-    ObjectArray,
     made,
     set_content,
     set_order,
@@ -32,6 +32,7 @@ MAX_VALUES = 4_000_000
 MAX_DEPTH = 16
 MAX_LINE_BYTES = 65_536  # text opcodes of protocol 0
 MAX_INT_BYTES = 16
+PIECE_BYTES = 2**20
 _MARK = object()
 
 
@@ -47,6 +48,7 @@ class PlainReader:
 
     def read(self) -> object:
         """Read up to the end of the pickle; raises `CacheError` saying at which byte and what was refused."""
+        actions = self._actions()
         while True:
             at = self._position
             op = self._take(1)
@@ -57,7 +59,7 @@ class PlainReader:
                         raise CacheError("damaged: values left over at the end")
                     _check_inside(value)
                     return value
-                action = _ACTIONS.get(op)
+                action = actions.get(op)
                 if action is None:
                     raise CacheError(f"refused: {_REFUSED.get(op, f'unknown opcode {op!r}')}{ONLY}")
                 action(self)
@@ -72,16 +74,21 @@ class PlainReader:
 
     def _take(self, n: int) -> bytes:
         """Take n bytes in pieces, so that a length that lies costs no memory."""
-        pieces: list[bytes] = []
-        left = n
+        content = self.stream.read(min(n, PIECE_BYTES))
+        if len(content) < n:
+            content = self._with_rest(content, n)
+        self._position += n
+        return content
+
+    def _with_rest(self, start: bytes, n: int) -> bytes:
+        pieces, left = [start], n - len(start)
         while left:
-            piece = self.stream.read(min(left, 2**20))
+            piece = self.stream.read(min(left, PIECE_BYTES))
             if not piece:
                 raise CacheError(f"cut short: {n} bytes announced, {n - left} there")
             pieces.append(piece)
             left -= len(piece)
-        self._position += n
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
     def _number(self, n: int, *, signed: bool = False) -> int:
         return int.from_bytes(self._take(n), "little", signed=signed)
@@ -122,7 +129,7 @@ class PlainReader:
 
     def _plain(self, value: object) -> object:
         """Give `value` as data; a bare name or a type is none."""
-        if isinstance(value, ObjectArray):
+        if isinstance(value, ArrayOnItsWay):
             return value.value()
         if isinstance(value, Name):
             raise CacheError(f"refused: it holds {value} itself{ONLY}")
@@ -141,13 +148,13 @@ class PlainReader:
             raise CacheError(f"pickle protocol {version} is unknown")
 
     def _text(self, n_of_length: int) -> None:
-        self._push(self._take(self._number(n_of_length)).decode("utf-8", "surrogatepass"))
+        self._push(self._content(self._number(n_of_length), decode_text))
 
     def _bytes(self, n_of_length: int) -> None:
-        self._push(self._take(self._number(n_of_length)))
+        self._push(self._content(self._number(n_of_length), bytes))
 
     def _python2_text(self, n_of_length: int) -> None:
-        self._push(_text_or_bytes(self._take(self._number(n_of_length))))
+        self._push(self._content(self._number(n_of_length), _text_or_bytes))
 
     def _quoted(self) -> None:
         line = self._line()
@@ -279,7 +286,7 @@ class PlainReader:
         self._mention(module, name)
 
     def _mention(self, module: str, name: str) -> None:
-        if (module, name) not in ADMITTED:
+        if not self._admits(module, name):
             raise CacheError(f"refused: it names {shown(f'{module}.{name}')}{ONLY}")
         self._push(Name(module, name))
 
@@ -290,17 +297,34 @@ class PlainReader:
         arguments, called = self._pop(), self._pop()
         if not isinstance(called, Name) or not isinstance(arguments, tuple):
             raise CacheError(f"refused: it calls a {_kind(called)}{ONLY}")
-        self._push(made(called, arguments))
+        self._push(self._made(called, arguments))
 
     def _build(self) -> None:
         state = self._pop()
         target = self._stack[-1] if self._stack else None
         if isinstance(target, DType):
             set_order(target, state)
-        elif isinstance(target, ObjectArray):
-            set_content(target, state)
+        elif isinstance(target, ArrayOnItsWay):
+            self._set_content(target, state)
         else:
             raise CacheError(f"refused: it sets the state of a {_kind(target)}{ONLY}")
+
+    # What a reader that admits more has to say differently.
+
+    def _actions(self) -> Mapping[bytes, Callable[[PlainReader], None]]:
+        return _ACTIONS
+
+    def _content(self, n: int, decode: Callable[[bytes], object]) -> object:
+        return decode(self._take(n))
+
+    def _admits(self, module: str, name: str) -> bool:
+        return (module, name) in ADMITTED
+
+    def _made(self, called: Name, arguments: tuple[object, ...]) -> object:
+        return made(called, arguments)
+
+    def _set_content(self, array: ArrayOnItsWay, state: object) -> None:
+        set_content(array, state)
 
 
 # Opcode -> action; the names are those of Python's pickletools.
@@ -383,7 +407,7 @@ def _check_inside(value: object) -> None:
     for _ in range(MAX_DEPTH):
         level = [part for parent in level for part in _parts(parent) if not isinstance(part, SCALARS)]
         for part in level:
-            if isinstance(part, (ObjectArray, Name, DType)):
+            if isinstance(part, (ArrayOnItsWay, Name, DType)):
                 raise CacheError(f"refused: a {_kind(part)} within a tuple{ONLY}")
         if not level:
             return
@@ -394,6 +418,11 @@ def _parts(value: object) -> Iterable[object]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, (list, tuple)) else ()
+
+
+def decode_text(content: bytes) -> str:
+    """Decode a pickle's text, which may hold lone surrogates."""
+    return content.decode("utf-8", "surrogatepass")
 
 
 def _text_or_bytes(content: bytes) -> str | bytes:
@@ -411,6 +440,6 @@ def _index(line: str) -> int:
 
 
 def _kind(value: object) -> str:
-    if isinstance(value, (ObjectArray, Name, DType)):
-        return "numpy array" if isinstance(value, ObjectArray) else "name"
+    if isinstance(value, (ArrayOnItsWay, Name, DType)):
+        return "numpy array" if isinstance(value, ArrayOnItsWay) else "name"
     return "mark" if value is _MARK else type(value).__name__

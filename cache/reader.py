@@ -1,20 +1,23 @@
-"""Owns how tokens are read: one index over all shards, by clip id. Knows no training and no torch."""
+"""Owns how tokens are read: one index by clip id over the shards of one or several caches. Knows no torch."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from avcil.cache import metadata
-from avcil.cache.quantise import SCALE_DTYPE, widen
-from avcil.cache.schema import SPLITS, CacheClip, CacheInfo
-from avcil.cache.shard import Shard, open_shard, row_crc
+from avcil.cache.mapped import MappedShard
+from avcil.cache.quantise import widen
+from avcil.cache.row_layout import parts
+from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, differences
+from avcil.cache.shard import shard_paths
 from avcil.errors import CacheError
+
+FINGERPRINT_VERSION = 1  # of the fingerprint's own text: it outlives versions of the files
 
 
 @dataclass(frozen=True)
@@ -35,57 +38,72 @@ class Tokens:
         return widen(self.visual, self.visual_scale)
 
 
-@dataclass(frozen=True)
-class _Mapped:
-    """A shard as arrays over the file: `parts` as in `Tokens`, by name, and `crcs` [n]."""
-
-    shard: Shard
-    parts: dict[str, np.ndarray]
-    crcs: np.ndarray
-
-
 class TokenCache:
-    """A cache opened for reading, as it was at that moment: rows written later need a new `TokenCache`.
+    """One or several caches opened for reading, as they were at that moment.
 
-    Sizes are checked before files are mapped into memory. A copy in a forked process or a thread shares the
-    maps; pickling sends the path and opens the cache anew.
+    Rows written later need a new `TokenCache`. Several caches are one list of clips, in their order; they
+    must hold tokens of one kind (recipe, encoders, shapes, number types) and no clip twice.
+
+    Sizes are checked before files are mapped into memory. Reading is safe from several threads; a forked
+    process shares the maps; pickling, as for a spawned process, sends the paths and opens the caches anew.
+
+    Attributes:
+        paths: the caches' folders; `path` is the first.
+        info: what their tokens are.
+        clips: all clips of the manifests, whether they have tokens or not.
+        failures: id -> (kind, detail) of clips that could not be encoded.
+        flags: id -> flag, like `missing-audio`, of clips that have tokens.
     """
 
-    path: Path
+    paths: tuple[Path, ...]
     info: CacheInfo
     clips: list[CacheClip]
     failures: dict[str, tuple[str, str]]
     flags: dict[str, str]
 
-    def __init__(self, path: Path) -> None:
-        """Open the cache at `path`.
+    def __init__(self, path: Path, *others: Path) -> None:
+        """Open the caches.
 
         Raises:
-            CacheError: it is missing, not a cache, of a newer version, damaged, or a shard is cut short.
+            CacheError: one is missing, not a cache, of another version, changed or damaged, a shard is cut
+                short; two hold different tokens (names the fields) or the same clip (names it).
         """
-        self.path = Path(path)
+        self.paths = tuple(Path(one) for one in (path, *others))
         self.info = metadata.read_info(self.path)
-        manifest = metadata.read_manifest(self.path)
-        self.clips = list(manifest.values())  # whether they have tokens or not
-        self.failures = metadata.read_failures(self.path)  # id -> (kind, detail)
-        self.flags = metadata.read_flags(self.path)  # id -> flag, like missing-audio
-        self._shards: list[_Mapped] = []
-        self._row: dict[str, tuple[int, int]] = {}  # id -> shard, row; of rows that are written
-        seen: set[str] = set()
-        for shard_path in sorted(self.path.glob("shard-*.h5")):
-            mapped = self._map(open_shard(shard_path, self.info))
-            for row, clip_id in enumerate(mapped.shard.ids):
-                if clip_id not in manifest or clip_id in seen:
-                    raise CacheError(
-                        f"{shard_path}, row {row}: id {clip_id!r} is not in the manifest or stands twice"
-                    )
-                seen.add(clip_id)
-                if mapped.crcs[row]:
-                    self._row[clip_id] = len(self._shards), row
-            self._shards.append(mapped)
+        self.failures = {}
+        self.flags = {}
+        self._row: dict[str, tuple[MappedShard, int]] = {}  # of rows that are written
+        self._shards: list[MappedShard] = []
+        cache_of: dict[str, Path] = {}
+        known: dict[str, CacheClip] = {}
+        for folder in self.paths:
+            self._check_kind(folder)
+            manifest = metadata.read_manifest(folder)
+            for clip_id in manifest.keys() & cache_of.keys():
+                raise CacheError(
+                    f"clip {clip_id!r} is in {cache_of[clip_id]} and in {folder}: "
+                    "caches that are used together may not share a clip"
+                )
+            cache_of.update(dict.fromkeys(manifest, folder))
+            known |= manifest
+            self.failures |= metadata.read_failures(folder)
+            self.flags |= metadata.read_flags(folder)
+            self._open_shards(folder, manifest)
+        self._known = known
+        self.clips = list(known.values())
 
-    def __reduce__(self) -> tuple[type["TokenCache"], tuple[Path]]:
-        return TokenCache, (self.path,)
+    @property
+    def path(self) -> Path:
+        """The folder of the first cache."""
+        return self.paths[0]
+
+    @property
+    def shards(self) -> Sequence[MappedShard]:
+        """The shards of all caches, in order."""
+        return self._shards
+
+    def __reduce__(self) -> tuple[type["TokenCache"], tuple[Path, ...]]:
+        return TokenCache, self.paths
 
     def has(self, id: str) -> bool:
         """Whether the clip has tokens."""
@@ -101,81 +119,98 @@ class TokenCache:
             raise CacheError(f"split {split!r} is not one of {', '.join(SPLITS)}")
         return [clip for clip in self.clips if clip.id in self._row and split in (None, clip.split)]
 
-    def read(self, ids: Sequence[str], *, verify: bool = True) -> Tokens:
+    def empty(self, n: int) -> Tokens:
+        """Arrays that the tokens of `n` clips fit into, not initialised."""
+        return Tokens(**{name: np.empty((n, *shape), dtype) for name, (shape, dtype) in self._parts.items()})
+
+    def read(self, ids: Sequence[str], *, out: Tokens | None = None, verify: bool = True) -> Tokens:
         """Copy the tokens of `ids` out of the cache: `visual` [n, T, S, D], `audio` [n, D].
 
-        With `verify`, the checksum is taken of the copy that is returned.
+        With `out`, into its arrays, like those of `empty`, which are returned: one copy, from the file's
+        pages to there. With `verify`, the checksum is taken of the copy that is returned.
 
         Raises:
-            CacheError: a clip is unknown or has no tokens; a checksum does not match (names id, shard, row).
+            CacheError: a clip is unknown or has no tokens; a checksum does not match (names id, shard, row);
+                `out` has other shapes or number types than the cache's, or is not contiguous.
         """
-        copies = {name: np.empty((len(ids), *shape), dtype) for name, (shape, dtype) in self._parts.items()}
-        for i, clip_id in enumerate(ids):
-            mapped, row = self._find(clip_id)
-            for name, copy in copies.items():
-                copy[i] = mapped.parts[name][row]
-            if verify and row_crc(clip_id, *(copy[i] for copy in copies.values())) != mapped.crcs[row]:
-                raise CacheError(
-                    f"{mapped.shard.path}, row {row}: the tokens of clip {clip_id!r} do not match their "
-                    "checksum: the file is damaged"
-                )
-        return Tokens(**copies)
+        tokens = self.empty(len(ids)) if out is None else out
+        targets = {name: getattr(tokens, name) for name in self._parts}
+        for name, (shape, dtype) in self._parts.items():
+            _check_target(name, targets[name], (len(ids), *shape), dtype)
+        self._copy(ids, targets, verify)
+        return tokens
 
-    def read_audio(self, ids: Sequence[str], *, verify: bool = False) -> np.ndarray:
+    def read_audio(
+        self, ids: Sequence[str], *, out: np.ndarray | None = None, verify: bool = True
+    ) -> np.ndarray:
         """Copy the audio tokens of `ids` out of the cache, [n, D], without touching the visual ones.
 
-        A checksum covers its whole row, so nothing but the presence of the row is checked unless `verify`
-        is asked for: then every visual token is read as well, one clip at a time.
+        They have a checksum of their own; `out` and `verify` are as in `read`.
 
         Raises:
             CacheError: as in `read`.
         """
-        audio = np.empty((len(ids), *self.info.audio.shape), self.info.audio.numpy_dtype)
-        for i, clip_id in enumerate(ids):
-            mapped, row = self._find(clip_id)
-            audio[i] = self.read([clip_id]).audio[0] if verify else mapped.parts["audio"][row]
+        shape, dtype = self._parts["audio"]
+        audio = np.empty((len(ids), *shape), dtype) if out is None else out
+        _check_target("audio", audio, (len(ids), *shape), dtype)
+        self._copy(ids, {"audio": audio}, verify)
         return audio
 
     @cached_property
     def fingerprint(self) -> str:
-        """The hexadecimal sha256 of what the cache holds: info, ids, labels, splits, checksums.
+        """The hexadecimal sha256 of what the caches hold: info, ids, labels, splits, checksums.
 
         Another token, label, split or order of clips gives another fingerprint; another place of the
-        videos (`source`) or another distribution over shards does not.
+        videos (`source`) or another distribution over shards and caches does not.
         """
-        digest = hashlib.sha256(self.info.to_json().encode("utf-8"))
+        content = {
+            "format": metadata.INFO_FORMAT,
+            "schema_version": FINGERPRINT_VERSION,
+            **self.info.content(),
+        }
+        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        digest = hashlib.sha256(text.encode("utf-8"))
         for clip in self.clips:
-            number, row = self._row.get(clip.id, (0, -1))
-            crc = int(self._shards[number].crcs[row]) if row >= 0 else 0
+            shard, row = self._row.get(clip.id, (None, -1))
+            crc = int(shard.crcs[row]) if shard else 0
             digest.update(json.dumps([clip.id, clip.label, clip.split, crc]).encode("ascii") + b"\n")
         return digest.hexdigest()
 
-    def _find(self, clip_id: str) -> tuple[_Mapped, int]:
-        if clip_id not in self._row:
-            known = any(clip.id == clip_id for clip in self.clips)
-            why = "has no tokens yet" if known else "is not in the manifest"
-            raise CacheError(f"{self.path}: clip {clip_id!r} {why}")
-        number, row = self._row[clip_id]
-        return self._shards[number], row
+    @cached_property
+    def _parts(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype]]:
+        return parts(self.info)
 
-    @property
-    def _parts(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Shape and number type of one row's parts, in the order of `PARTS`."""
-        visual, audio = self.info.visual, self.info.audio
-        scale = {} if visual.scale_shape is None else {"visual_scale": (visual.scale_shape, SCALE_DTYPE)}
-        return {
-            "visual": (visual.shape, visual.numpy_dtype),
-            **scale,
-            "audio": (audio.shape, audio.numpy_dtype),
-        }
+    def _check_kind(self, folder: Path) -> None:
+        lines = differences(self.info, metadata.read_info(folder), said=(f"{self.path} has", f"{folder} has"))
+        if lines:
+            raise CacheError(f"caches of different tokens cannot be used together; {'; '.join(lines)}")
 
-    def _map(self, shard: Shard) -> _Mapped:
-        n = len(shard.ids)
-        try:
-            parts: dict[str, np.ndarray] = {
-                name: np.memmap(shard.path, dtype, "r", shard.offsets[name], (n, *shape))
-                for name, (shape, dtype) in self._parts.items()
-            }
-            return _Mapped(shard, parts, shard.read_crcs())
-        except (OSError, ValueError) as error:
-            raise CacheError(f"{shard.path} cannot be mapped: {error}") from error
+    def _open_shards(self, folder: Path, manifest: Mapping[str, CacheClip]) -> None:
+        seen: set[str] = set()
+        for path in shard_paths(folder).values():
+            mapped = MappedShard.open(path, self.info)
+            self._shards.append(mapped)
+            for row, clip_id in enumerate(mapped.shard.ids):
+                if clip_id not in manifest or clip_id in seen:
+                    raise CacheError(
+                        f"{path}, row {row}: id {clip_id!r} is not in the manifest or stands twice"
+                    )
+                seen.add(clip_id)
+                if mapped.crcs[row]:
+                    self._row[clip_id] = mapped, row
+
+    def _copy(self, ids: Sequence[str], targets: Mapping[str, np.ndarray], verify: bool) -> None:
+        for i, clip_id in enumerate(ids):
+            if clip_id not in self._row:
+                why = "has no tokens yet" if clip_id in self._known else "is not in the manifest"
+                raise CacheError(f"{', '.join(map(str, self.paths))}: clip {clip_id!r} {why}")
+            shard, row = self._row[clip_id]
+            shard.copy_row(row, {name: target[i] for name, target in targets.items()}, verify=verify)
+
+
+def _check_target(name: str, target: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if target is None or target.shape != shape or target.dtype != dtype:
+        found = "nothing" if target is None else f"{target.dtype} {list(target.shape)}"
+        raise CacheError(f"{name} tokens cannot be read into {found}: expected {dtype} {list(shape)}")
+    if not (target.flags.c_contiguous and target.flags.writeable):
+        raise CacheError(f"{name} tokens cannot be read into an array that is not contiguous and writeable")

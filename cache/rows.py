@@ -12,12 +12,13 @@ import numpy as np
 
 from avcil.cache.quantise import quantise
 from avcil.cache.reader import Tokens
+from avcil.cache.row_layout import CRC_DTYPE, audio_crc, parts, row_crc
 from avcil.cache.schema import CacheInfo, TokenSpec
-from avcil.cache.shard import CRC_DTYPE, PARTS, Shard, open_shard, pwrite_all, row_crc
+from avcil.cache.shard import Shard, open_shard, pwrite_all, shard_paths
 from avcil.errors import CacheError
 
 _sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
-_Row = dict[str, np.ndarray]  # part -> its bytes, in the order of PARTS
+_Row = dict[str, np.ndarray]  # a row's parts by name, in the order of its checksum
 
 
 class RowWriter:
@@ -33,7 +34,7 @@ class RowWriter:
     def of_cache(cls, path: Path, info: CacheInfo) -> "RowWriter":
         """For all shards of a cache, in a process that was told which rows are its own."""
         rows = cls(path, info)
-        for shard in sorted(path.glob("shard-*.h5")):
+        for shard in shard_paths(path).values():
             rows.add_shard(shard)
         return rows
 
@@ -44,7 +45,10 @@ class RowWriter:
             CacheError: it is damaged, or holds an id that another one holds.
         """
         shard = open_shard(path, self.info)
-        self.shards.append((shard, os.open(path, os.O_RDWR)))
+        try:
+            self.shards.append((shard, os.open(path, os.O_RDWR)))
+        except OSError as error:
+            raise CacheError(f"cannot write {path}: {error.strerror or error}") from error
         for row, clip_id in enumerate(shard.ids):
             if clip_id in self.row:
                 raise CacheError(f"{path}, row {row}: id {clip_id!r} stands twice")
@@ -71,6 +75,19 @@ class RowWriter:
         except OSError as error:
             raise CacheError(f"cannot write tokens into {self.path}: {error.strerror or error}") from error
 
+    def unwrite(self, clip_id: str) -> None:
+        """Mark a row missing, whatever its tokens are.
+
+        Raises:
+            CacheError: the file cannot be written.
+        """
+        number, row = self.row[clip_id]
+        shard, fd = self.shards[number]
+        try:
+            _write_crc(fd, shard.offsets["crc32"], row, 0)
+        except OSError as error:
+            raise CacheError(f"cannot write {shard.path}: {error.strerror or error}") from error
+
     def sync(self) -> None:
         """Bring everything to the disk."""
         for _, fd in self.shards:
@@ -94,19 +111,23 @@ class RowWriter:
 
     def _store(self, rows: Mapping[str, _Row]) -> None:
         touched = set()
-        for clip_id, parts in rows.items():
+        for clip_id, stored in rows.items():
             number, row = self.row[clip_id]
             shard, fd = self.shards[number]
-            for name, part in parts.items():
+            for name, part in stored.items():
                 pwrite_all(fd, part.data, shard.offsets[name] + row * part.nbytes)
+            _write_crc(fd, shard.offsets["audio_crc32"], row, audio_crc(clip_id, stored["audio"]))
             touched.add(fd)
         for fd in touched:
             _sync_data(fd)  # data before checksum, on the disk too
-        for clip_id, parts in rows.items():
+        for clip_id, stored in rows.items():
             number, row = self.row[clip_id]
             shard, fd = self.shards[number]
-            crc = np.array(row_crc(clip_id, *parts.values()), CRC_DTYPE)
-            pwrite_all(fd, crc.tobytes(), shard.offsets["crc32"] + row * CRC_DTYPE.itemsize)
+            _write_crc(fd, shard.offsets["crc32"], row, row_crc(clip_id, stored))
+
+
+def _write_crc(fd: int, offset: int, row: int, crc: int) -> None:
+    pwrite_all(fd, np.array(crc, CRC_DTYPE).tobytes(), offset + row * CRC_DTYPE.itemsize)
 
 
 def as_stored(clip_id: str, visual: np.ndarray, audio: np.ndarray, info: CacheInfo) -> Tokens:
@@ -125,9 +146,9 @@ def as_stored(clip_id: str, visual: np.ndarray, audio: np.ndarray, info: CacheIn
 
 
 def _row_of(clip_id: str, visual: np.ndarray, audio: np.ndarray, info: CacheInfo) -> _Row:
-    parts = _stored(visual, info.visual, clip_id, "visual")
-    parts |= _stored(audio, info.audio, clip_id, "audio")
-    return {name: parts[name] for name in PARTS if name in parts}
+    stored = _stored(visual, info.visual, clip_id, "visual")
+    stored |= _stored(audio, info.audio, clip_id, "audio")
+    return {name: stored[name] for name in parts(info)}
 
 
 def _stored(tokens: np.ndarray, spec: TokenSpec, clip_id: str, name: str) -> _Row:

@@ -4,6 +4,7 @@ Letters: T time, S space, D width. Everything here is checked when it is made, s
 these types can be trusted wherever it came from.
 """
 
+import hashlib
 import json
 import math
 import string
@@ -16,8 +17,6 @@ import numpy as np
 from avcil.cache.quantise import SCALE_DTYPE
 from avcil.errors import CacheError
 
-FORMAT = "avcil-tokens"
-SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")
 DTYPES: dict[str, np.dtype[Any]] = {  # little-endian on every machine
     "float16": np.dtype("<f2"),
@@ -119,40 +118,33 @@ class CacheInfo:
             raise CacheError(f"the recipe cannot be stored as JSON: {error}") from error
         object.__setattr__(self, "recipe", recipe)
 
-    def to_json(self) -> str:
-        """The text of `cache.json`: the same text for the same content."""
-        content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+    @property
+    def identity(self) -> str:
+        """The hexadecimal sha256 of all that `differences` compares: every shard of the cache repeats it."""
+        text = json.dumps(_compared(self), sort_keys=True)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    def content(self) -> dict[str, Any]:
+        """The fields as JSON holds them; what is unknown (`precision`, `weights_sha256`) is left out."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples become lists
         for key in ("visual_encoder", "audio_encoder"):
             if content[key]["weights_sha256"] is None:
                 del content[key]["weights_sha256"]
         if not self.precision:
             del content["precision"]
-        return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        return content
 
     @classmethod
-    def from_json(cls, text: str) -> "CacheInfo":
-        """Read the text of `cache.json`.
+    def from_content(cls, data: Mapping[str, Any]) -> "CacheInfo":
+        """The inverse of `content`.
 
         Raises:
-            CacheError: not JSON, not a token cache, a newer version, a missing, unknown or bad key.
+            CacheError: a missing, unknown or bad key.
         """
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise CacheError(f"not JSON: {error}") from error
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise CacheError(f'not an avcil token cache: "format" is not {FORMAT!r}')
-        version = data.get("schema_version")
-        if type(version) is not int or version < 1:
-            raise CacheError(f'"schema_version" is {version!r}: expected a whole number from 1')
-        if version > SCHEMA_VERSION:
-            raise CacheError(
-                f"the cache has schema version {version}; this avcil reads up to {SCHEMA_VERSION}: upgrade it"
-            )
         encoder_keys = {"name": str, "fingerprint": str, "weights": str}
         top = {key: dict for key in ("visual", "audio", "recipe", "visual_encoder", "audio_encoder")}
         stated = {"precision": str} if "precision" in data else {}
-        _check_keys(data, {"format": str, "schema_version": int, **top, **stated}, "")
+        _check_keys(data, {**top, **stated}, "")
         for key in ("visual", "audio"):
             _check_keys(data[key], {"shape": list, "dtype": str}, f"{key}.")
         for key in ("visual_encoder", "audio_encoder"):
@@ -198,17 +190,24 @@ class CacheClip:
             raise CacheError(f"clip {self.id!r}: split {self.split!r} is not one of {', '.join(SPLITS)}")
 
 
-def differences(have: CacheInfo, want: CacheInfo) -> list[str]:
+def differences(
+    have: CacheInfo, want: CacheInfo, *, said: tuple[str, str] = ("the cache has", "asked for")
+) -> list[str]:
     """What keeps tokens of `have` and `want` from being mixed, one line a field; empty if nothing does.
 
-    Where the weights came from is not compared: the fingerprints decide.
+    `said` introduces the value of either. Where the weights came from is not compared: the fingerprints
+    decide.
     """
-    old, new = _flat(json.loads(have.to_json())), _flat(json.loads(want.to_json()))
+    old, new = _compared(have), _compared(want)
     return [
-        f"{key}: the cache has {old.get(key)!r}, asked for {new.get(key)!r}"
+        f"{key}: {said[0]} {old.get(key)!r}, {said[1]} {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key not in _ORIGINS
+        if old.get(key) != new.get(key)
     ]
+
+
+def _compared(info: CacheInfo) -> dict[str, Any]:
+    return {key: value for key, value in _flat(info.content()).items() if key not in _ORIGINS}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:  # any JSON value

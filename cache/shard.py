@@ -1,30 +1,32 @@
-"""Owns the layout of one shard, an HDF5 file. Knows no manifest, no lock and no order of writing.
+"""Owns finding the rows of a shard without HDF5, which trusts a damaged file and can crash on it.
 
-A shard holds contiguous datasets, allocated whole before the first row: `visual [n, T*S, D]`, where that is
-int8 also `visual_scale [n, T*S]`, `audio [n, D]`, `id [n]` (UTF-8, padded with NUL) and `crc32 [n]`. HDF5
-lays the file out once; from then on rows are bytes at known places in it, so no later write can touch the
-file's structure.
-
-The checksum of a row covers the bytes of its id and of its parts, in the order of `PARTS`. 0 says "not
-written": a checksum that happens to be 0 is stored as 1.
+A shard is an HDF5 file of contiguous datasets, allocated whole before the first row (see `allocate`): from
+then on a row is bytes at known places, and neither writing nor reading touches the file's structure. The 2048
+bytes before the HDF5 content, its user block, are a sealed JSON object: the number of rows, where every
+dataset lies, the size of the file and a CRC-32 of all that lies between the datasets of the rows. A shard
+that passes these checks is, but for its rows, the file that was made.
 """
 
 import os
+import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import h5py
 import numpy as np
 
-from avcil.cache.quantise import SCALE_DTYPE
+from avcil.cache.row_layout import CRC_DTYPE, datasets
 from avcil.cache.schema import CacheInfo
+from avcil.cache.sealed import seal, unseal
 from avcil.errors import CacheError
 
-CRC_DTYPE = np.dtype("<u4")
-PARTS = ("visual", "visual_scale", "audio")  # of a row, in the order of its checksum
+FORMAT = "avcil-shard"
+USER_BLOCK_BYTES = 2048
+_NAME = re.compile(r"shard-(\d{5,9})\.h5")
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,22 @@ class Shard:
     path: Path
     ids: tuple[str, ...]
     offsets: Mapping[str, int]
+    size_bytes: int
 
-    def read_crcs(self) -> np.ndarray:
-        """The stored checksums, [n] uint32; 0 where a row is not written."""
-        offset = self.offsets["crc32"]
-        return np.fromfile(self.path, CRC_DTYPE, count=len(self.ids), offset=offset)
+    def read_crcs(self, name: str = "crc32") -> np.ndarray:
+        """The stored checksums, [n] uint32; of `crc32`, 0 where a row is not written."""
+        return np.fromfile(self.path, CRC_DTYPE, count=len(self.ids), offset=self.offsets[name])
 
 
-def row_crc(clip_id: str, *parts: np.ndarray) -> int:
-    """The checksum stored for a row; `parts` in the order of `PARTS`, contiguous, as on disk."""
-    crc = zlib.crc32(clip_id.encode("utf-8"))
-    for part in parts:
-        crc = zlib.crc32(part.data, crc)
-    return crc or 1
+def shard_path(folder: Path, number: int) -> Path:
+    """The file of shard `number`."""
+    return folder / f"shard-{number:05d}.h5"
+
+
+def shard_paths(folder: Path) -> dict[int, Path]:
+    """The shards of a cache by their number, in its order."""
+    found = {int(name[1]): path for path in folder.iterdir() if (name := _NAME.fullmatch(path.name))}
+    return dict(sorted(found.items()))
 
 
 def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
@@ -57,85 +62,100 @@ def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def allocate(path: Path, ids: Sequence[str], info: CacheInfo) -> None:
-    """Make a shard for `ids` at `path` with every byte reserved on the disk and no row written.
-
-    Raises:
-        OSError: the disk is full or the file cannot be made; what was begun is left to the caller.
-    """
-    names = np.array([clip_id.encode("utf-8") for clip_id in ids])
-    with h5py.File(path, "w") as file:
-        for name, (shape, dtype) in _datasets(len(ids), info).items():
-            kind = h5py.h5t.py_create(dtype)
-            _create(file, name, shape, kind)
-        text = h5py.h5t.TypeID.copy(h5py.h5t.C_S1)
-        text.set_size(names.dtype.itemsize)
-        text.set_cset(h5py.h5t.CSET_UTF8)
-        text.set_strpad(h5py.h5t.STR_NULLPAD)
-        _create(file, "id", (len(ids),), text)
-        id_offset = file["id"].id.get_offset()
-    with path.open("r+b") as raw:
-        _reserve(raw.fileno(), path.stat().st_size)
-        pwrite_all(raw.fileno(), names.tobytes(), id_offset)
-        os.fsync(raw.fileno())
+def user_block(file: BinaryIO, info: CacheInfo, offsets: Mapping[str, int], ids: np.ndarray) -> bytes:
+    """What the user block of a finished, still empty shard says; `ids` [n] bytes."""
+    size = os.fstat(file.fileno()).st_size
+    content = {
+        "identity": info.identity,
+        "rows": len(ids),
+        "id_bytes": ids.dtype.itemsize,
+        "size_bytes": size,
+        "offsets": dict(offsets),
+        "structure_crc32": _structure_crc(file, offsets, datasets(len(ids), info), size),
+    }
+    return seal(FORMAT, content, USER_BLOCK_BYTES)
 
 
 def open_shard(path: Path, info: CacheInfo) -> Shard:
     """Check that `path` is a whole shard of a cache like `info` and say where its rows lie.
 
     Raises:
-        CacheError: not HDF5, cut short, or its datasets are not those that `info` asks for.
+        CacheError: not a shard, cut short, changed, of another version, or of other tokens than `info` says.
     """
     try:
-        size = path.stat().st_size
-        with h5py.File(path, "r") as file:
-            n = len(file["crc32"])
-            wanted: dict[str, tuple[tuple[int, ...], Any]] = _datasets(n, info)
-            wanted["id"] = ((n,), file["id"].dtype)
-            offsets = {}
-            for name, (shape, dtype) in wanted.items():
-                dataset = file[name]
-                if dataset.shape != shape or dataset.dtype != dtype:
-                    found = f"{list(dataset.shape)} {dataset.dtype}"
-                    raise CacheError(f"{path}: {name} is {found}, expected {list(shape)} {dtype}")
-                offset = dataset.id.get_offset()
-                if offset is None:
-                    raise CacheError(f"{path}: {name} is not stored as one contiguous stretch")
-                if offset + dataset.id.get_storage_size() > size:
-                    raise CacheError(f"{path} is cut short: {name} ends beyond its {size} bytes")
-                offsets[name] = int(offset)
-            ids = tuple(value.decode("utf-8") for value in file["id"][:].tolist())
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise CacheError(f"{path} is damaged or not a shard: {error}") from error
-    return Shard(path, ids, offsets)
+        with path.open("rb") as file:
+            return _open(path, file, info)
+    except CacheError as error:
+        mend = "move it away and extract again, which makes its clips anew"
+        raise CacheError(f"{path} cannot be used: {error}; {mend}") from error
+    except OSError as error:
+        raise CacheError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _datasets(n: int, info: CacheInfo) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    time, space, width = info.visual.shape
-    scale = {} if info.visual.scale_shape is None else {"visual_scale": ((n, time * space), SCALE_DTYPE)}
-    return {
-        "crc32": ((n,), CRC_DTYPE),  # first: there HDF5 aligns it, so that no checksum lies across two pages
-        "audio": ((n, *info.audio.shape), info.audio.numpy_dtype),
-        **scale,
-        "visual": ((n, time * space, width), info.visual.numpy_dtype),
-    }
+def _open(path: Path, file: BinaryIO, info: CacheInfo) -> Shard:
+    size = os.fstat(file.fileno()).st_size
+    block = file.read(USER_BLOCK_BYTES)
+    if block[:8] == b"\x89HDF\r\n\x1a\n":
+        raise CacheError("it has no user block: no cache writer of this version made it")
+    content = unseal(block, FORMAT)
+    try:
+        n, id_bytes, offsets = content["rows"], content["id_bytes"], dict(content["offsets"])
+        identity, stored_crc = content["identity"], content["structure_crc32"]
+        rows, stored_size = datasets(n, info), int(content["size_bytes"])
+        _check_places(offsets, {**rows, "id": ((n,), np.dtype(("S", id_bytes)))}, stored_size)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CacheError(f"its user block is not understood: {error}") from error
+    if identity != info.identity:
+        raise CacheError(f"it holds tokens {str(identity)[:12]}, this cache tokens {info.identity[:12]}")
+    if size != stored_size:
+        verb = "is cut short" if size < stored_size else "has grown"
+        raise CacheError(f"it {verb}: it was made with {stored_size} bytes and has {size}")
+    if _structure_crc(file, offsets, rows, size) != stored_crc:
+        raise CacheError("its HDF5 structure or its ids do not match their checksum: the file is damaged")
+    file.seek(offsets["id"])
+    ids = _ids(file.read(n * id_bytes), id_bytes)
+    return Shard(path, ids, offsets, size)
 
 
-def _create(file: h5py.File, name: str, shape: tuple[int, ...], kind: h5py.h5t.TypeID) -> None:
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_layout(h5py.h5d.CONTIGUOUS)
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # else it has no offset before its first write
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # fresh bytes of a file are 0 already
-    plan.set_obj_track_times(False)  # the same clips make the same bytes
-    h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), plan)
+def _check_places(offsets: Mapping[str, Any], expected: Mapping[str, Any], size: int) -> None:
+    """Refuse places outside the file: a map beyond its end would end the process."""
+    if offsets.keys() != expected.keys():
+        raise CacheError(f"it has datasets {sorted(offsets)}, expected {sorted(expected)}")
+    end = USER_BLOCK_BYTES
+    for name, offset in sorted(offsets.items(), key=lambda place: place[1]):
+        shape, dtype = expected[name]
+        if type(offset) is not int or offset < end:
+            raise CacheError(f"its dataset {name} begins at {offset!r}, before byte {end}")
+        end = offset + prod(shape) * dtype.itemsize
+    if end > size:
+        raise CacheError(f"its datasets end at byte {end} of {size}")
 
 
-def _reserve(fd: int, size_bytes: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(fd, 0, size_bytes)
-        return
-    with os.fdopen(fd, "r+b", closefd=False) as file:  # macOS: only bytes that are written are reserved
-        file.seek(0)
-        while chunk := file.read(1 << 20):
-            file.seek(-len(chunk), os.SEEK_CUR)
-            file.write(chunk)
+def _structure_crc(file: BinaryIO, offsets: Mapping[str, int], rows: Mapping[str, Any], size: int) -> str:
+    """CRC-32 of all bytes after the user block that are in none of the datasets `rows`."""
+    crc = 0
+    for start, end in _gaps(offsets, rows, size):
+        file.seek(start)
+        while start < end:
+            chunk = file.read(min(_CHUNK_BYTES, end - start))
+            if not chunk:
+                raise CacheError("it is cut short")
+            crc, start = zlib.crc32(chunk, crc), start + len(chunk)
+    return f"{crc:08x}"
+
+
+def _gaps(offsets: Mapping[str, int], rows: Mapping[str, Any], size: int) -> Iterator[tuple[int, int]]:
+    start = USER_BLOCK_BYTES
+    for name in sorted(rows, key=offsets.__getitem__):
+        shape, dtype = rows[name]
+        yield start, offsets[name]
+        start = offsets[name] + prod(shape) * dtype.itemsize
+    yield start, size
+
+
+def _ids(data: bytes, id_bytes: int) -> tuple[str, ...]:
+    stored: Sequence[bytes] = [data[start : start + id_bytes] for start in range(0, len(data), id_bytes)]
+    try:
+        return tuple(one.rstrip(b"\0").decode("utf-8") for one in stored)
+    except UnicodeDecodeError as error:
+        raise CacheError(f"an id is not UTF-8: {error}") from error

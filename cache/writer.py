@@ -13,9 +13,10 @@ from types import TracebackType
 import numpy as np
 
 from avcil.cache import folder, metadata
+from avcil.cache.allocate import allocate
 from avcil.cache.rows import RowWriter
 from avcil.cache.schema import CacheClip, CacheInfo, differences
-from avcil.cache.shard import allocate
+from avcil.cache.shard import shard_path, shard_paths
 from avcil.errors import CacheError
 
 NOTE_INTERVAL_S = 2.0
@@ -155,9 +156,9 @@ class CacheWriter:
             return
         self._closed = True
         try:
+            self._rows.sync()
             if self._unnoted:
                 metadata.write_failures(self.path, self._failures)
-            self._rows.sync()
         finally:
             self._rows.close()
             folder.unlock(self._lock_fd)
@@ -183,18 +184,18 @@ class CacheWriter:
             stored = metadata.read_info(self.path)
             if lines := differences(stored, self.info):
                 raise CacheError(f"{self.path} holds other tokens; {'; '.join(lines)}: choose another folder")
-        paths = sorted(self.path.glob("shard-*.h5"))
+        paths = shard_paths(self.path)
         known = metadata.read_manifest(self.path) if (self.path / metadata.MANIFEST_NAME).exists() else {}
         manifest = metadata.merged(known, requested)
-        for path in paths:
+        for path in paths.values():
             self._add_shard(path, known)
         self._failures = metadata.read_failures(self.path)
         self._flags = metadata.read_flags(self.path)
         new = [clip_id for clip_id in requested if clip_id not in self._rows.row]
-        number = 1 + max((int(path.stem.split("-")[1]) for path in paths), default=-1)
+        number = 1 + max(paths, default=-1)
         built = []
         for first in range(min(shards, len(new))):
-            shard = self.path / f"shard-{number + first:05d}.h5"
+            shard = shard_path(self.path, number + first)
             built.append((self._allocate(shard, new[first::shards]), shard))
         if fresh:
             metadata.write_info(self.path, self.info)

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "cache": {"cache"},
     "extract": {"extract", "cache"},
     "train": {"train", "cache"},
-    "report": {"report", "train"},
+    "report": {"report", "train", "cache"},
 }
 HEAVY = {"torch", "torchaudio", "av", "decord", "h5py", "numpy", "einops", "safetensors"}
 

@@ -1,6 +1,7 @@
 """Opening and reading a cache: what is there, and how damage is told."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,27 +48,32 @@ def test_reading_nothing_gives_no_rows(path: Path) -> None:
     assert TokenCache(path).read([]).visual.shape == (0, 2, 4, 8)
 
 
-@pytest.mark.parametrize("dataset", ["visual", "audio"])
+@pytest.mark.parametrize("dataset", ["visual", "audio", "audio_crc32"])
 def test_a_flipped_bit_names_id_shard_and_row(path: Path, dataset: str) -> None:
     shard_path = path / "shard-00000.h5"
     shard = open_shard(shard_path, TokenCache(path).info)
-    row_bytes = {"visual": 2 * 4 * 8 * 2, "audio": 8 * 4}[dataset]
-    flip(shard_path, shard.offsets[dataset] + 3 * row_bytes + 5)
+    row_bytes = {"visual": 2 * 4 * 8 * 2, "audio": 8 * 4, "audio_crc32": 4}[dataset]
+    flip(shard_path, shard.offsets[dataset] + 3 * row_bytes + 1)
     cache = TokenCache(path)
+    read: list[Callable[..., object]] = {
+        "visual": [cache.read],
+        "audio": [cache.read, cache.read_audio],
+        "audio_crc32": [cache.read_audio],
+    }[dataset]
     for clip in cache.clips:
         if clip.id != shard.ids[3]:
             cache.read([clip.id])
-    with pytest.raises(CacheError, match=rf"shard-00000\.h5, row 3: .*'{shard.ids[3]}'.*checksum"):
-        cache.read([shard.ids[3]])
-    with pytest.raises(CacheError, match="checksum"):
-        cache.read_audio([shard.ids[3]], verify=True)
-    cache.read([shard.ids[3]], verify=False)
+    for function in read:
+        with pytest.raises(CacheError, match=rf"shard-00000\.h5, row 3: .*'{shard.ids[3]}'.*checksum"):
+            function([shard.ids[3]])
+    for unchecked in (cache.read, cache.read_audio):
+        unchecked([shard.ids[3]], verify=False)
 
 
 def test_a_flipped_bit_in_an_id_is_found(path: Path) -> None:
     shard_path = path / "shard-00000.h5"
     flip(shard_path, open_shard(shard_path, TokenCache(path).info).offsets["id"])
-    with pytest.raises(CacheError, match=r"row 0: id .* is not in the manifest"):
+    with pytest.raises(CacheError, match=r"shard-00000\.h5 cannot be used: .* ids do not match"):
         TokenCache(path)
 
 
@@ -117,6 +123,11 @@ def test_fingerprint_follows_tokens_and_labels(path: Path, tmp_path: Path, info:
         CacheWriter.open(tmp_path / "d", info, [changed]).close()
         prints.add(TokenCache(tmp_path / "d").fingerprint)
     assert len(prints) == 6
+
+
+def test_fingerprints_do_not_change_from_version_to_version(path: Path) -> None:
+    known = "139e2187a8e529f8b4e218bf4a6d480e90149b4dd0fae907579f36930388ed5b"
+    assert TokenCache(path).fingerprint == known
 
 
 def test_a_pickled_cache_opens_anew(path: Path) -> None:

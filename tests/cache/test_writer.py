@@ -153,7 +153,8 @@ def test_failures_are_kept_until_a_success(
         writer.write(["clip1"], visual, audio)
     assert TokenCache(tmp_path / "c").failures == {"clip2": ("corrupt", "cut short")}
     with (tmp_path / "c/failures.csv").open(newline="") as file:
-        assert list(csv.reader(file)) == [["id", "kind", "detail"], ["clip2", "corrupt", "cut short"]]
+        rows = [row[:3] for row in csv.reader(file)]
+    assert rows == [["id", "kind", "detail"], ["clip2", "corrupt", "cut short"]]
 
 
 def test_a_full_disk_is_one_error_and_leaves_nothing(

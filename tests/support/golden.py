@@ -65,6 +65,23 @@ def normal(
     return (scale * generator.standard_normal(shape) + shift).astype(np.float32)
 
 
+def draw_data_set(data: dict[str, Any]) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """The clips of a tiny data set (`config.data` of a group of trajectories): id -> audio, visual."""
+    generator, space, classes = rng(data["seed"]), data["s"], len(data["sizes"]["train"])
+    mean_audio = data["sep_a"] * generator.standard_normal((classes, WIDTH))
+    mean_visual = data["sep_v"] * generator.standard_normal((classes, WIDTH))
+    clips = {}
+    for split in ("train", "val", "test"):
+        for label in range(classes):
+            for index in range(data["sizes"][split][label]):
+                e_a, e_u = generator.standard_normal(WIDTH), generator.standard_normal(WIDTH)
+                e_t = generator.standard_normal((FRAMES, space, WIDTH))
+                audio = mean_audio[label] + data["noise_a"] * e_a
+                visual = mean_visual[label] + data["noise_u"] * e_u + data["noise_t"] * e_t
+                clips[f"{split}_c{label:02d}_{index:03d}"] = audio.astype("f4"), visual.astype("f4")
+    return clips
+
+
 def unit_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
     wide = x.astype(np.float64)
     return (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)

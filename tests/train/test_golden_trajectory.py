@@ -63,20 +63,7 @@ class PublishedDraws(Draws):
 
 @cache
 def reference_clips(group: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    data = GROUPS[group]["config"]["data"]
-    generator, space, classes = golden.rng(data["seed"]), data["s"], len(data["sizes"]["train"])
-    mean_audio = data["sep_a"] * generator.standard_normal((classes, WIDTH))
-    mean_visual = data["sep_v"] * generator.standard_normal((classes, WIDTH))
-    clips = {}
-    for split in ("train", "val", "test"):
-        for label in range(classes):
-            for index in range(data["sizes"][split][label]):
-                e_a, e_u = generator.standard_normal(WIDTH), generator.standard_normal(WIDTH)
-                e_t = generator.standard_normal((golden.FRAMES, space, WIDTH))
-                audio = mean_audio[label] + data["noise_a"] * e_a
-                visual = mean_visual[label] + data["noise_u"] * e_u + data["noise_t"] * e_t
-                clips[f"{split}_c{label:02d}_{index:03d}"] = audio.astype("f4"), visual.astype("f4")
-    return clips
+    return golden.draw_data_set(GROUPS[group]["config"]["data"])
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,129 @@
+"""Owns reading features one clip at a time: a pickled dict of arrays, or HDF5 with a dataset per id.
+
+Knows no splits and no cache. Nothing is unpickled, and of HDF5 only what lies in the file itself is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from io import BufferedReader
+from pathlib import Path
+from typing import Protocol
+
+import h5py
+import numpy as np
+
+from avcil.cache.pickled_arrays import walk_pickled_arrays
+from avcil.errors import CacheError
+
+_HDF5_START = b"\x89HDF\r\n\x1a\n"
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises for damaged files
+
+
+class Features(Protocol):
+    """The arrays of one file, by clip id. Held open until `close`; not for several threads at once."""
+
+    path: Path
+    ids: Collection[str]
+
+    def shape(self, clip_id: str) -> tuple[int, ...]:
+        """The shape of a clip's array; raises `CacheError` where it is damaged."""
+        ...
+
+    def read(self, clip_id: str) -> np.ndarray:
+        """A clip's array; raises `CacheError` where it is damaged."""
+        ...
+
+    def close(self) -> None:
+        """Give the file back."""
+        ...
+
+
+def open_features(path: Path) -> Features:
+    """Open a file of features, its format told by its first bytes.
+
+    Raises `CacheError`, one line: it cannot be read, is something else, is cut short, or is a pickle that
+    holds anything but arrays by name.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        if file.read(len(_HDF5_START)) != _HDF5_START:
+            file.seek(0)
+            return PickledFeatures(path, file)
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return Hdf5Features(path)
+
+
+class PickledFeatures:
+    """`np.save(path, {id: array})`, or the same pickled bare."""
+
+    def __init__(self, path: Path, file: BufferedReader) -> None:
+        """Take over `file`, open at its start, and walk it once."""
+        self.path = path
+        self._file = file
+        self._arrays = walk_pickled_arrays(file, path)
+        self.ids: Collection[str] = self._arrays.keys()
+
+    def shape(self, clip_id: str) -> tuple[int, ...]:
+        """See `Features`."""
+        return self._arrays[clip_id].shape
+
+    def read(self, clip_id: str) -> np.ndarray:
+        """See `Features`."""
+        try:
+            return self._arrays[clip_id].read(self._file)
+        except (CacheError, OSError, ValueError) as error:
+            raise CacheError(f"{self.path}: {clip_id!r}: {error}") from error
+
+    def close(self) -> None:
+        """See `Features`."""
+        self._file.close()
+
+
+class Hdf5Features:
+    """HDF5 with a dataset per id in its root."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file."""
+        self.path = path
+        try:
+            self._file = h5py.File(path, "r")
+            self.ids: Collection[str] = dict.fromkeys(self._file)
+        except _DAMAGE as error:
+            raise CacheError(f"{path} is damaged or cut short: {_first_line(error)}") from error
+
+    def shape(self, clip_id: str) -> tuple[int, ...]:
+        """See `Features`."""
+        return tuple(self._dataset(clip_id).shape or ())
+
+    def read(self, clip_id: str) -> np.ndarray:
+        """See `Features`."""
+        try:
+            return np.asarray(self._dataset(clip_id)[()])
+        except _DAMAGE as error:
+            raise CacheError(f"{self.path}: {clip_id!r}: {_first_line(error)}") from error
+
+    def close(self) -> None:
+        """See `Features`."""
+        self._file.close()
+
+    def _dataset(self, clip_id: str) -> h5py.Dataset:
+        """The dataset, if its numbers lie in this file: links and external storage can point anywhere."""
+        try:
+            inside = isinstance(self._file.get(clip_id, getlink=True), h5py.HardLink)
+            item = self._file[clip_id] if inside else None
+            if isinstance(item, h5py.Dataset) and not item.external and not item.is_virtual:
+                return item
+        except _DAMAGE as error:
+            raise CacheError(f"{self.path}: {clip_id!r}: {_first_line(error)}") from error
+        raise CacheError(f"{self.path}: {clip_id!r} is no dataset of this file")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,92 @@
+"""Owns the rows of one shard as arrays over the file, and copying them out checked. Knows no manifest."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avcil.cache.row_layout import audio_crc, parts, row_crc
+from avcil.cache.schema import CacheInfo
+from avcil.cache.shard import Shard, open_shard
+from avcil.errors import CacheError
+
+
+@dataclass(frozen=True)
+class MappedShard:
+    """A shard as it was when it was opened.
+
+    Attributes:
+        parts: arrays [n, ...] over the file, named as in `Tokens`.
+        crcs: [n] checksums of the rows, 0 where a row is not written.
+        audio_crcs: [n] checksums of their audio tokens.
+    """
+
+    shard: Shard
+    file: mmap.mmap
+    parts: Mapping[str, np.ndarray]
+    crcs: np.ndarray
+    audio_crcs: np.ndarray
+
+    @classmethod
+    def open(cls, path: Path, info: CacheInfo) -> MappedShard:
+        """Map a shard whose size and structure were checked.
+
+        Raises:
+            CacheError: as `open_shard`, or the file cannot be mapped.
+        """
+        shard = open_shard(path, info)
+        try:
+            with path.open("rb") as file:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            arrays = {
+                name: np.frombuffer(
+                    content, dtype, len(shard.ids) * int(np.prod(shape)), shard.offsets[name]
+                ).reshape(-1, *shape)
+                for name, (shape, dtype) in parts(info).items()
+            }
+            return cls(shard, content, arrays, shard.read_crcs(), shard.read_crcs("audio_crc32"))
+        except (OSError, ValueError) as error:
+            raise CacheError(f"{path} cannot be mapped: {error}") from error
+
+    def copy_row(self, row: int, out: Mapping[str, np.ndarray], *, verify: bool) -> None:
+        """Copy a written row into contiguous arrays, all of its parts or `audio` alone.
+
+        With `verify`, the checksum is taken of the copy, of which the caller then knows that it is right.
+
+        Raises:
+            CacheError: the file was cut short since it was opened, or the checksum does not match.
+        """
+        self._check_size()
+        for name, target in out.items():
+            target[...] = self.parts[name][row]
+        if verify and not self._matches(row, out):
+            raise CacheError(
+                f"{self.shard.path}, row {row}: the tokens of clip {self.shard.ids[row]!r} do not match "
+                "their checksum: the file is damaged; `avcil cache verify --repair` marks them missing, so "
+                "that extract redoes them"
+            )
+
+    def row_matches(self, row: int) -> bool:
+        """Whether a written row, all of it, matches its checksums; nothing is copied.
+
+        Raises:
+            CacheError: the file was cut short since it was opened.
+        """
+        self._check_size()
+        stored = {name: array[row] for name, array in self.parts.items()}
+        return self._matches(row, stored) and self._matches(row, {"audio": stored["audio"]})
+
+    def _matches(self, row: int, stored: Mapping[str, np.ndarray]) -> bool:
+        clip_id = self.shard.ids[row]
+        if stored.keys() == {"audio"}:
+            return audio_crc(clip_id, stored["audio"]) == self.audio_crcs[row]
+        return row_crc(clip_id, stored) == self.crcs[row]
+
+    def _check_size(self) -> None:
+        """Touching a map beyond the end of its file would end the process."""
+        if self.file.size() < self.shard.size_bytes:
+            raise CacheError(f"{self.shard.path} was cut short after it was opened")

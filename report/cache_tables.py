@@ -1,0 +1,54 @@
+"""Owns how a cache looks on a terminal: what it holds, which classes lack clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+from rich.text import Text
+
+from avcil.cache.summary import CacheSummary, Coverage
+
+
+def cache_lines(summary: CacheSummary) -> list[str]:
+    """What the tokens are and how much there is of them, a line each."""
+    content, total = summary.content, summary.total
+    visual, audio = content["visual"], content["audio"]
+    lines = [
+        f"{total.written} of {total.listed} clips of {len(summary.classes)} classes have tokens",
+        f"visual {_shape(visual)}, audio {_shape(audio)}: {summary.clip_bytes / 1e6:.2f} MB a clip, "
+        f"{summary.disk_bytes / 1e9:.2f} GB in {summary.shards} shards",
+        f"recipe: {content['recipe'].get('name', 'without a name')}; "
+        f"precision of the encoders: {content.get('precision', 'unknown')}",
+    ]
+    for kind in ("visual", "audio"):
+        encoder = content[f"{kind}_encoder"]
+        lines.append(f"{kind} encoder: {encoder['name']} {encoder['fingerprint'][:12]}, {encoder['weights']}")
+    for title, counts in (("failed", summary.failures), ("flagged", summary.flags)):
+        if counts:
+            lines.append(f"{title}: {', '.join(f'{count} {kind}' for kind, count in counts.items())}")
+    return [*lines, f"fingerprint: {summary.fingerprint}"]
+
+
+def coverage_table(summary: CacheSummary) -> Table:
+    """Clips with tokens of every class and split, the number of listed ones where some lack."""
+    table = Table(box=None, header_style="dim", title_style="bold", title_justify="left")
+    table.title = "clips with tokens"
+    table.add_column("")
+    for split in summary.splits:
+        table.add_column(split, justify="right")
+    for label, splits in summary.classes.items():
+        table.add_row(Text(label), *_cells(splits))
+    table.add_row("all", *_cells(summary.splits), style="bold")
+    return table
+
+
+def _cells(splits: Mapping[str, Coverage]) -> list[str]:
+    return [
+        str(one.written) if one.written == one.listed else f"{one.written} of {one.listed}"
+        for one in splits.values()
+    ]
+
+
+def _shape(spec: Mapping[str, object]) -> str:
+    return f"{spec['shape']} {spec['dtype']}"
