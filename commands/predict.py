@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from avcil.extract.decode import Backend, Track
     from avcil.extract.engine import ExtractOptions
     from avcil.extract.tokens import TokenEncoder
-    from avcil.train.model import AudioVisualNetwork
+    from avcil.train.predict import Classifier
     from avcil.train.run_folder import RunFolder
 
 
@@ -145,7 +145,7 @@ def predict_videos(
     from avcil.extract.clip import Clip
     from avcil.extract.in_memory import encode_clips
 
-    network = run.network(step, encoder.device)
+    classifier = run.classifier(step, encoder.device)
     results = [Prediction(video, {}) for video in videos]
 
     def on_clip(clip: Clip, tokens: Tokens | DecodeError) -> None:
@@ -153,26 +153,24 @@ def predict_videos(
         if isinstance(tokens, DecodeError):
             results[number] = Prediction(videos[number], {}, tokens)
         else:
-            results[number] = Prediction(videos[number], class_probabilities(run, network, tokens))
+            shares = class_probabilities(run.facts.classes, classifier, tokens)
+            results[number] = Prediction(videos[number], shares)
 
     clips = [Clip(str(number), video, "unknown", "test") for number, video in enumerate(videos)]
     encode_clips(clips, encoder, options, on_clip, on_progress)
     return results
 
 
-def class_probabilities(run: RunFolder, network: AudioVisualNetwork, tokens: Tokens) -> dict[str, float]:
-    """Probability of every class the network knows for one clip (n = 1), by label, the largest first."""
+def class_probabilities(classes: Sequence[str], classifier: Classifier, tokens: Tokens) -> dict[str, float]:
+    """Softmax of the method's scores of one clip (n = 1), by label, the largest first."""
     import torch
 
     from avcil.cache.resident import ResidentTokens
-    from avcil.train.predict import predict_logits
 
-    weight = network.classifier.weight
-    audio, visual = (torch.from_numpy(part).to(weight.device) for part in (tokens.audio, tokens.widened()))
-    logits = predict_logits(network, ResidentTokens(audio=audio, visual=visual), weight.dtype)[0]
-    shares = zip(run.facts.classes[: len(logits)], logits.softmax(0).tolist(), strict=True)
-    ranked = sorted(shares, key=lambda pair: -pair[1])
-    return dict(ranked)
+    device = next(classifier.network.parameters()).device
+    audio, visual = (torch.from_numpy(part).to(device) for part in (tokens.audio, tokens.widened()))
+    shares = classifier.scores(ResidentTokens(audio=audio, visual=visual))[0].softmax(0).tolist()
+    return dict(sorted(zip(classes[: len(shares)], shares, strict=True), key=lambda pair: -pair[1]))
 
 
 def finished_step(run: RunFolder, asked: int | None) -> int:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import string
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal, cast
 
 from avcil.errors import EncoderError
 from avcil.extract.contract import FramesInput, OwnEncoder
 from avcil.extract.weights import fingerprint
+from avcil.user_code import find_object, is_user_code
 
 Kind = Literal["visual", "audio"]
 
 
 def is_own(name: str) -> bool:
     """Say whether an encoder's name is that of a factory."""
-    return ":" in name
+    return is_user_code(name)
 
 
 def load_own_encoder(kind: Kind, name: str, weights: str | None) -> OwnEncoder:
@@ -47,20 +45,9 @@ def load_own_encoder(kind: Kind, name: str, weights: str | None) -> OwnEncoder:
 
 
 def _factory(option: str, name: str) -> Callable[[str | None], object]:
-    module_name, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:  # the installed command does not look there by itself
-        sys.path.append(here)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # importing runs a user's code
-        raise EncoderError(
-            f"{option}: cannot import {module_name!r} ({type(error).__name__}: {error}); it is looked for "
-            f"among the installed packages and in {here}"
-        ) from error
-    factory = getattr(module, attribute, None)
+    factory = find_object(option, name, EncoderError)
     if not callable(factory):
-        raise EncoderError(f"{option}: {module_name!r} has no function {attribute!r}")
+        raise EncoderError(f"{option}: it is a {type(factory).__name__}, not a function")
     return cast("Callable[[str | None], object]", factory)
 
 

@@ -57,8 +57,9 @@ def build_recorded_encoder(
         cast("Precision", precision),
         tokens=cast("TokenType", info.visual.dtype),
     )
-    if differing := differences(info, replace(encoder.info, precision=info.precision)):
-        raise EncoderError(f"these encoders do not make the run's tokens: {differing[0]}")
+    here = replace(encoder.info, precision=info.precision)
+    if differing := differences(info, here, said=("the run has", "these encoders give")):
+        raise EncoderError(f"the run's tokens cannot be made: {differing[0]}")
     return encoder
 
 

@@ -33,7 +33,8 @@ class ProtocolConfig:
 
     Exactly one of `steps`, `classes_per_step` and `step_sizes` decides the cut. `classes = ()` means
     every class of the cache. `memory` is the total number of exemplars (AV-CIL, section 4.1: 340 / 500 /
-    1500); None means twelve per class, AVE-CI's ratio.
+    1500); None means twelve per class, AVE-CI's ratio. `memory_per_class` instead gives every
+    class the same budget at all steps.
     """
 
     steps: int | None = None
@@ -43,14 +44,19 @@ class ProtocolConfig:
     order: Literal["listed", "alphabetical", "shuffled"] = "listed"
     order_seed: int = 0
     memory: int | None = None
+    memory_per_class: int | None = None
 
     def __post_init__(self) -> None:
         asked = [name for name in ("steps", "classes_per_step", "step_sizes") if getattr(self, name)]
         _require(len(asked) <= 1, f"protocol: {' and '.join(asked)} exclude each other; give one of them")
-        for name in ("steps", "classes_per_step", "memory"):
+        _require(
+            self.memory is None or self.memory_per_class is None,
+            "protocol: memory and memory_per_class exclude each other; give one of them",
+        )
+        for name in ("steps", "classes_per_step", "memory", "memory_per_class"):
             value = getattr(self, name)
             _require(
-                value is None or value >= (0 if name == "memory" else 1),
+                value is None or value >= (0 if name.startswith("memory") else 1),
                 f"protocol.{name} = {value}; it must be positive",
             )
         _require(
@@ -82,11 +88,59 @@ class TrainingConfig:
                 getattr(self, name) >= 1, f"training.{name} = {getattr(self, name)}; it must be at least 1"
             )
         _require(self.seed >= 0, f"training.seed = {self.seed}; it must not be negative")
-        _require(
-            0 < self.learning_rate < math.inf,
-            f"training.learning_rate = {self.learning_rate}; it must be positive and finite",
-        )
+        _require_positive("training.learning_rate", self.learning_rate)
         _require_weight("training.weight_decay", self.weight_decay)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What an audio-visual network does; single-modality networks have no choice.
+
+    `attention = false` averages the visual tokens instead of letting the sound choose where and when to look
+    (an ablation of AV-CIL); then there are no attention maps to distil.
+    """
+
+    attention: bool = True
+
+
+@dataclass(frozen=True)
+class LwfConfig:
+    """Learning without forgetting (Li and Hoiem, ECCV 2016); temperature as there."""
+
+    distillation_temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        _require_positive("lwf.distillation_temperature", self.distillation_temperature)
+
+
+@dataclass(frozen=True)
+class SsilConfig:
+    """SS-IL (Ahn et al., ICCV 2021); temperature as AV-CIL runs it.
+
+    `joint_cross_entropy_at_step_1` is what the published program does on AVE with four classes a step and
+    nowhere else; it holds for fidelity `released` only.
+    """
+
+    distillation_temperature: float = 2.0
+    joint_cross_entropy_at_step_1: bool = False
+
+    def __post_init__(self) -> None:
+        _require_positive("ssil.distillation_temperature", self.distillation_temperature)
+
+
+@dataclass(frozen=True)
+class AfcConfig:
+    """AFC (Kang et al., CVPR 2022); `margin` as in PODNet (Douillard et al., ECCV 2020).
+
+    The feature distillation is weighted by `lambda_distillation * sqrt(t + 1)` at step t (counted from 0).
+    """
+
+    lambda_distillation: float = 0.5
+    margin: float = 0.6
+
+    def __post_init__(self) -> None:
+        _require_weight("afc.lambda_distillation", self.lambda_distillation)
+        _require_weight("afc.margin", self.margin)
 
 
 @dataclass(frozen=True)
@@ -95,6 +149,8 @@ class AvcilConfig:
 
     `lambda_class = None` takes the value that belongs to the fidelity: 1 for `released`, whose class-aware
     term is divided by the batch size, 0.07 for `corrected`, where it is divided by the positives (Eq. 7).
+    Without `separated_cross_entropy` all clips compete over all columns. For
+    `joint_cross_entropy_at_step_1` see `SsilConfig`.
     """
 
     lambda_instance: float = 0.5
@@ -104,13 +160,15 @@ class AvcilConfig:
     distillation_temperature: float = 2.0
     instance_term: bool = True
     class_term: bool = True
-    attention_term: bool = True
+    spatial_term: bool = True
+    temporal_term: bool = True
     distillation_term: bool = True
+    separated_cross_entropy: bool = True
     joint_cross_entropy_at_step_1: bool = False
 
     def __post_init__(self) -> None:
         for name in ("contrastive_temperature", "distillation_temperature"):
-            _require(getattr(self, name) > 0, f"avcil.{name} = {getattr(self, name)}; it must be positive")
+            _require_positive(f"avcil.{name}", getattr(self, name))
         _require_weight("avcil.lambda_instance", self.lambda_instance)
         _require_weight("avcil.lambda_class", self.lambda_class or 0.0)
         _require(
@@ -130,7 +188,11 @@ class RunConfig:
     fidelity: Fidelity = "released"
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     avcil: AvcilConfig = field(default_factory=AvcilConfig)
+    ssil: SsilConfig = field(default_factory=SsilConfig)
+    lwf: LwfConfig = field(default_factory=LwfConfig)
+    afc: AfcConfig = field(default_factory=AfcConfig)
 
 
 PRESETS = Path(__file__).parent / "presets"
@@ -244,6 +306,10 @@ def _toml_value(value: Any) -> str:
 
 def _require_weight(name: str, value: float) -> None:
     _require(0 <= value < math.inf, f"{name} = {value}; it must be finite and not negative")
+
+
+def _require_positive(name: str, value: float) -> None:
+    _require(0 < value < math.inf, f"{name} = {value}; it must be positive and finite")
 
 
 def _require(holds: bool, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Owns the random choices of training, weights and batch orders; knows shapes and sizes only.
+"""Owns the random choices of training: weights, batch orders and a method's own; knows shapes only.
 
 Each draw has a generator of its own, derived from the seed and from what is drawn, so nothing depends on
 what was drawn before: a run that was interrupted continues with the same numbers.
@@ -10,15 +10,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from avcil.train.heads import Head, HeadKind, make_head
 from avcil.train.model import AudioVisualNetwork, NetworkShape
 
-_NETWORK, _ROWS, _CURRENT, _EXEMPLARS = range(4)
+_NETWORK, _HEAD, _CURRENT, _EXEMPLARS, _METHOD = range(5)
 
 
 class Draws:
-    """Initial weights, new classifier rows and batch orders.
+    """Initial weights, the heads of new classes, batch orders and a generator for the method's own choices.
 
     Subclass it to inject what another program drew.
     """
@@ -32,17 +33,21 @@ class Draws:
             torch.manual_seed(self._derive(_NETWORK, step))
             return AudioVisualNetwork(shape)
 
-    def new_rows(self, step: int, width: int, classes: int) -> nn.Linear:
-        """Weights [classes, width] and biases for the classes that arrive at `step`."""
+    def new_head(self, step: int, kind: HeadKind, width: int, classes: int) -> Head:
+        """A head [classes, width] for the classes that arrive at `step`, to be appended to the old one."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._derive(_ROWS, step))
-            return nn.Linear(width, classes)
+            torch.manual_seed(self._derive(_HEAD, step))
+            return make_head(kind, width, classes)
 
     def order(self, step: int, epoch: int, size: int, which: Literal["current", "exemplars"]) -> Tensor:
         """A permutation [size] of the current clips or of the exemplars for one epoch."""
         generator = torch.Generator()
         generator.manual_seed(self._derive(_CURRENT if which == "current" else _EXEMPLARS, step, epoch))
         return torch.randperm(size, generator=generator)
+
+    def generator(self, step: int) -> torch.Generator:
+        """For what a method draws at a step's start, on the CPU."""
+        return torch.Generator().manual_seed(self._derive(_METHOD, step))
 
     def _derive(self, *purpose: int) -> int:
         return int(np.random.SeedSequence([self._seed, *purpose]).generate_state(1, np.uint64)[0] >> 1)

@@ -11,7 +11,6 @@ import torch
 from avcil.cache import TokenCache
 from avcil.errors import RunError
 from avcil.train import metrics
-from avcil.train.predict import predict_logits
 from avcil.train.protocol import clip_set
 from avcil.train.run import plan_run
 from avcil.train.run_folder import RunFolder
@@ -97,9 +96,8 @@ def evaluate_run(
     for step in range(steps):
         clips = clip_set(plan.clips.test, range(plan.protocol.seen(step)))
         test = load_clips(cache, clips, run.config.modality, plan.device)
-        network = run.network(step, plan.device)
         with torch.inference_mode():
-            predicted = predict_logits(network, test.tokens, plan.dtype).argmax(dim=1).tolist()
+            predicted = run.classifier(step, plan.device).columns(test.tokens).tolist()
         true = list(clips.columns)
         _compare(run, step, predicted)
         rows.append(metrics.task_accuracy(predicted, true, tasks[: step + 1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,9 +12,7 @@ from torch import Tensor
 from avcil.errors import RunError
 from avcil.train.config import TrainingConfig
 from avcil.train.draws import Draws
-from avcil.train.methods import Batch, Objective
-from avcil.train.model import AudioVisualNetwork
-from avcil.train.predict import predict_logits
+from avcil.train.methods import Batch, Objective, StepContext
 from avcil.train.step_data import StepClips
 
 
@@ -35,47 +33,58 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class FittedStep:
-    """The outcome of a step; the network carries the weights of `best_epoch`."""
+    """The outcome of a step; the student carries the weights of `best_epoch`, -1 when nothing was fitted."""
 
     epochs: list[EpochRecord]
     best_epoch: int
 
 
+NOTHING_FITTED = FittedStep([], -1)
+
+
 def fit_step(
-    network: AudioVisualNetwork,
+    context: StepContext,
     objective: Objective,
-    current: StepClips,
-    exemplars: StepClips,
-    validation: StepClips | None,
-    config: TrainingConfig,
-    orders: Callable[[int], Iterator[Batch]],
+    batches: Callable[[int], Iterator[Batch]],
+    validate: Callable[[], float] | None,
     on_epoch: Callable[[int, EpochRecord], None],
 ) -> FittedStep:
-    """Fit `network` in place with a new Adam and leave it at the selected epoch.
+    """Fit the student in place with a new Adam and leave it at the selected epoch.
 
     Adam's weight decay is the coupled L2 of the published program. The first epoch with the highest
-    validation accuracy is selected, or the last one when `validation` is None.
+    validation accuracy is selected, or the last one when there is no `validate`.
+
+    Args:
+        context: the step; its student is changed.
+        objective: the loss of a batch, from the method's `prepare`.
+        batches: the batches of an epoch.
+        validate: the student's accuracy as it is.
+        on_epoch: called after every epoch.
 
     Raises:
         RunError: a loss is no longer finite.
     """
-    dtype = network.classifier.weight.dtype
+    student, config = context.student, context.config.training
     optimiser = torch.optim.Adam(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        [parameter for parameter in student.parameters() if parameter.requires_grad],
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
     )
     records: list[EpochRecord] = []
     best_epoch, best_accuracy = config.epochs - 1, -1.0
     best_weights: dict[str, Tensor] = {}
+    student_is_teacher = context.teacher is not None
     for epoch in range(config.epochs):
         sums: dict[str, Tensor] = {}
         updates = 0
-        for batch in orders(epoch):
-            audio, visual = _gather(current, exemplars, batch, dtype)
-            terms = objective(network(audio, visual), batch)
+        for batch in batches(epoch):
+            audio, visual = _gather(context.current, context.exemplars, batch, student.dtype)
+            terms = objective(student(audio, visual), replace(batch, student_is_teacher=student_is_teacher))
             loss = torch.stack(list(terms.values())).sum()
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+            student_is_teacher = False
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
             updates += 1
@@ -86,14 +95,14 @@ def fit_step(
                     f"the {name.replace('_', ' ')} term became {mean} in epoch {epoch + 1}; "
                     "lower training.learning_rate or the term's weight"
                 )
-        val_accuracy = None if validation is None else _accuracy(network, validation, dtype)
+        val_accuracy = None if validate is None else validate()
         records.append(EpochRecord(sum(means.values()), means, val_accuracy))
         on_epoch(epoch, records[-1])
         if val_accuracy is not None and val_accuracy > best_accuracy:
             best_epoch, best_accuracy = epoch, val_accuracy
-            best_weights = {name: value.clone() for name, value in network.state_dict().items()}
+            best_weights = {name: value.clone() for name, value in student.state_dict().items()}
     if best_weights:
-        network.load_state_dict(best_weights)
+        student.load_state_dict(best_weights)
     return FittedStep(records, best_epoch)
 
 
@@ -129,8 +138,3 @@ def _gather(
         None if new.audio is None or old.audio is None else torch.cat([new.audio, old.audio]),
         None if new.visual is None or old.visual is None else torch.cat([new.visual, old.visual]),
     )
-
-
-def _accuracy(network: AudioVisualNetwork, clips: StepClips, dtype: torch.dtype) -> float:
-    hits = predict_logits(network, clips.tokens, dtype).argmax(dim=1) == clips.labels
-    return int(hits.sum()) / len(clips)

@@ -49,6 +49,56 @@ def task_distillation(logits: Tensor, teacher: Tensor, tasks: Sequence[range], t
     return total
 
 
+def binary_distillation(logits: Tensor, teacher: Tensor, *, double_sigmoid: bool) -> Tensor:
+    """Distillation of one sigmoid per old class, mean over clips and classes (iCaRL, Algorithm 3).
+
+    Binary cross-entropy of sigmoid(logits) against sigmoid(teacher). The published program takes the
+    student's sigmoid for a logit, so that another one is applied to it (`double_sigmoid`).
+
+    Args:
+        logits: [N, C_old] of the student.
+        teacher: [N, C_old] of the frozen old network.
+        double_sigmoid: as in the published program.
+    """
+    student = logits.sigmoid() if double_sigmoid else logits
+    return F.binary_cross_entropy_with_logits(student, teacher.sigmoid())
+
+
+def nca(
+    similarities: Tensor, labels: Tensor, scale: Tensor | float, margin: float, *, on_target_only: bool
+) -> Tensor:
+    """Neighbourhood component analysis with a margin (PODNet; AFC), mean over clips.
+
+    With z = scale * (similarities - margin) and M = max_j z_j: -(z_y - M) + log(1 + sum over j != y of
+    exp(z_j - M)). The published program subtracts the margin from every similarity, where it cancels;
+    the papers subtract it from the target's only.
+
+    Args:
+        similarities: [N, C], larger is closer.
+        labels: [N] columns.
+        scale: multiplies the similarities; learned.
+        margin: by how much the target must be ahead.
+        on_target_only: subtract the margin from the target's similarity only.
+    """
+    is_target = F.one_hot(labels, similarities.shape[1])
+    z = scale * (similarities - (margin * is_target if on_target_only else margin))
+    shifted = z - z.max(dim=1, keepdim=True).values
+    others = shifted.exp().masked_fill(is_target.bool(), 1.0)  # the formula's 1, in the target's place
+    target = shifted.gather(1, labels[:, None]).squeeze(1)
+    return (others.sum(dim=1).log() - target).mean()
+
+
+def weighted_distance(student: Tensor, teacher: Tensor, weight: Tensor | float) -> Tensor:
+    """Mean over clips of weight * |student - teacher|, both of unit length (AFC's discrepancy).
+
+    Args:
+        student: [N, D].
+        teacher: [N, D] of the frozen old network.
+        weight: [N], how much the old network's loss depends on the feature.
+    """
+    return (weight * torch.linalg.vector_norm(student - teacher, dim=1)).mean()
+
+
 def _audio_to_visual(audio: Tensor, visual: Tensor, temperature: float) -> Tensor:
     """Log-softmax over the visual features of the batch for every audio feature, [N, N]."""
     return F.log_softmax(audio @ visual.T / temperature, dim=1)

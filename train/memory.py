@@ -1,4 +1,4 @@
-"""Owns which exemplars each step may replay; knows clip ids only."""
+"""Owns the random choice of the exemplars that each step may replay; knows clip ids only."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ import random
 from collections.abc import Sequence
 
 from avcil.train.protocol import Protocol
-
-
-def exemplars_per_class(protocol: Protocol, step: int) -> int:
-    """m = floor(total / classes seen before `step`)."""
-    return protocol.memory // protocol.seen(step - 1)
 
 
 def random_exemplars(
@@ -23,14 +18,14 @@ def random_exemplars(
     column order, so that a published seed selects the published exemplars.
 
     Args:
-        protocol: classes, steps and total memory.
+        protocol: classes, steps and memory budget.
         train: training clip ids by column.
         seed: the run's seed.
     """
     generator = random.Random(seed)
     memories: list[dict[int, tuple[str, ...]]] = [{}]
     for step in range(1, protocol.steps):
-        m = exemplars_per_class(protocol, step)
+        m = protocol.exemplars_per_class(protocol.seen(step - 1))
         memory = {column: ids[:m] for column, ids in memories[-1].items()}
         for column in protocol.tasks[step - 1]:
             memory[column] = tuple(generator.sample(list(train[column]), min(len(train[column]), m)))

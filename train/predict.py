@@ -2,46 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from avcil.cache.resident import ResidentTokens
-from avcil.train.model import AudioVisualNetwork
+from avcil.train.model import AudioVisualNetwork, NetworkOutput
 
 CLIPS_PER_PASS = 64  # at full size 0.3 GB of float32 tokens
 # Matrix products take rows in fours and the rest in another way, which rounds otherwise (measured on CPUs).
 # In passes of a multiple of this, a clip's numbers do not depend on how many others there are.
-CLIPS_AT_LEAST = 8
+SAME_ROUNDING = 8
 
 
-def _chunks(tokens: ResidentTokens) -> Sequence[Tensor]:
+@dataclass(frozen=True)
+class Classifier:
+    """How a finished step classifies, whatever its method is; from `RunFolder.classifier`.
+
+    Attributes:
+        network: the selected network.
+        score: turns its output on B clips, and `kept`, into scores [B, C]; the highest one wins.
+        kept: what the method keeps beside the network, such as class means.
+    """
+
+    network: AudioVisualNetwork
+    score: Callable[[NetworkOutput, Mapping[str, Tensor]], Tensor]
+    kept: Mapping[str, Tensor]
+
+    def scores(self, tokens: ResidentTokens) -> Tensor:
+        """Scores [n, C] of all clips for all classes seen, in the method's own units; not probabilities."""
+        return predict(self.network, tokens, lambda output: self.score(output, self.kept))
+
+    def columns(self, tokens: ResidentTokens) -> Tensor:
+        """The predicted column [n] of every clip; of equal scores the first column's."""
+        return self.scores(tokens).argmax(dim=1)
+
+
+@torch.no_grad()
+def outputs(
+    network: AudioVisualNetwork, tokens: ResidentTokens, multiple_of: int = 1
+) -> Iterator[NetworkOutput]:
+    """The network's outputs on all clips in order, some clips at a time.
+
+    With `multiple_of`, the last clip is repeated at the end to fill the last pass up.
+    """
+    for rows in torch.split(_rows(tokens), CLIPS_PER_PASS):
+        filler = rows[-1:].expand(-len(rows) % multiple_of)
+        chunk = tokens.gather(torch.cat([rows, filler]), network.dtype)
+        yield network(chunk.audio, chunk.visual)
+
+
+def predict(
+    network: AudioVisualNetwork, tokens: ResidentTokens, pick: Callable[[NetworkOutput], Tensor]
+) -> Tensor:
+    """What `pick` takes from the output on B clips, [B, ...], for all clips, [n, ...]: each one's own."""
+    with torch.no_grad():
+        filled = torch.cat([pick(output) for output in outputs(network, tokens, SAME_ROUNDING)])
+        return filled[: len(_rows(tokens))]
+
+
+def _rows(tokens: ResidentTokens) -> Tensor:
     first = tokens.audio if tokens.audio is not None else tokens.visual
     assert first is not None
-    return torch.split(torch.arange(len(first), device=first.device), CLIPS_PER_PASS) if len(first) else ()
+    return torch.arange(len(first), device=first.device)
 
 
-@torch.no_grad()
-def predict_logits(network: AudioVisualNetwork, tokens: ResidentTokens, dtype: torch.dtype) -> Tensor:
-    """Logits [n, C] of all clips, over all classes the network has seen; each clip's own, bit by bit."""
-    parts = [network.classifier.weight.new_zeros(0, network.shape.classes)]
-    for rows in _chunks(tokens):
-        filler = rows[-1:].expand(-len(rows) % CLIPS_AT_LEAST)
-        chunk = tokens.gather(torch.cat([rows, filler]), dtype)
-        parts.append(network(chunk.audio, chunk.visual).logits[: len(rows)])
-    return torch.cat(parts)
+def logits(network: AudioVisualNetwork, tokens: ResidentTokens) -> Tensor:
+    """The head's scores [n, C] of all clips, over all classes the network has seen."""
+    return predict(network, tokens, lambda output: output.logits)
 
 
-@torch.no_grad()
-def attention_maps(
-    network: AudioVisualNetwork, tokens: ResidentTokens, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Spatial [n, T, S, D] and temporal [n, T, D] attention of an audio-visual network on all clips."""
-    spatial, temporal = [], []
-    for rows in _chunks(tokens):
-        chunk = tokens.gather(rows, dtype)
-        attended = network(chunk.audio, chunk.visual).attended
-        spatial.append(attended.spatial)
-        temporal.append(attended.temporal)
-    return torch.cat(spatial), torch.cat(temporal)
+def unit_features(network: AudioVisualNetwork, tokens: ResidentTokens) -> Tensor:
+    """The fused features [n, D] of all clips, scaled to unit length."""
+    return predict(network, tokens, lambda output: F.normalize(output.fused, dim=1))

@@ -17,12 +17,14 @@ EXEMPLARS_PER_CLASS = 12  # when no total is given; AVE-CI keeps 340 for 28 clas
 class Protocol:
     """Classes in the order they arrive and the steps that cut them.
 
-    A class's position in `classes` is its classifier column, so step t owns one contiguous range.
+    A class's position in `classes` is its classifier column, so step t owns one contiguous range. `memory` is
+    the number of exemplars in total; with `memory_per_class` every class may keep that many at all steps.
     """
 
     classes: tuple[str, ...]
     step_sizes: tuple[int, ...]
     memory: int
+    memory_per_class: int | None = None
 
     @property
     def steps(self) -> int:
@@ -39,6 +41,10 @@ class Protocol:
         """C, the number of classes seen once step `step` has begun."""
         return self.tasks[step].stop
 
+    def exemplars_per_class(self, classes: int) -> int:
+        """m, the exemplars each of `classes` classes may keep: floor(memory / classes) or its own budget."""
+        return self.memory // classes if self.memory_per_class is None else self.memory_per_class
+
 
 @dataclass(frozen=True)
 class ClipSet:
@@ -49,6 +55,9 @@ class ClipSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __add__(self, other: ClipSet) -> ClipSet:
+        return ClipSet(self.ids + other.ids, self.columns + other.columns)
 
 
 @dataclass(frozen=True)
@@ -88,8 +97,9 @@ def build_protocol(config: ProtocolConfig, available: Sequence[str]) -> Protocol
             f"{len(classes)}; ask for fewer steps or classes per step"
         )
     classes = classes[: sum(sizes)]
-    memory = config.memory if config.memory is not None else EXEMPLARS_PER_CLASS * len(classes)
-    return Protocol(tuple(classes), sizes, memory)
+    per_class = EXEMPLARS_PER_CLASS if config.memory_per_class is None else config.memory_per_class
+    memory = config.memory if config.memory is not None else per_class * len(classes)
+    return Protocol(tuple(classes), sizes, memory, config.memory_per_class)
 
 
 def _step_sizes(config: ProtocolConfig, count: int) -> tuple[int, ...]:

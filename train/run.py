@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from avcil.cache import TokenCache
 from avcil.errors import ConfigError
 from avcil.train.config import Modality, RunConfig
 from avcil.train.draws import Draws
-from avcil.train.loop import EpochRecord, epoch_batches, fit_step
+from avcil.train.loop import NOTHING_FITTED, EpochRecord, epoch_batches, fit_step
 from avcil.train.memory import random_exemplars
 from avcil.train.methods import Method, StepContext, find_method
 from avcil.train.model import AudioVisualNetwork, NetworkShape
-from avcil.train.predict import predict_logits
+from avcil.train.predict import Classifier
 from avcil.train.protocol import (
     ClassClips,
     ClipSet,
@@ -80,11 +79,7 @@ def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
         ((clip.id, clip.label, clip.split) for clip in present),
         needs_val=config.training.select == "best_val",
     )
-    if method.replays and protocol.steps > 1 and protocol.memory < protocol.seen(protocol.steps - 2):
-        raise ConfigError(
-            f"memory {protocol.memory} is less than one exemplar for each of the "
-            f"{protocol.seen(protocol.steps - 2)} old classes of the last step; give a larger --memory"
-        )
+    _check_memory(method, protocol)
     return Plan(cache, config, method, protocol, clips, _device(config.training.device))
 
 
@@ -117,19 +112,16 @@ def train_run(
     facts = RunFacts(
         cache=str(plan.cache.path.resolve()),
         cache_fingerprint=plan.cache.fingerprint,
-        tokens=json.loads(plan.cache.info.to_json()),
+        tokens=plan.cache.info.content(),
         classes=protocol.classes,
         step_sizes=protocol.step_sizes,
         memory=protocol.memory,
     )
     run = RunFolder.create_or_resume(out, config, facts)
-    memories: list[dict[int, tuple[str, ...]]] = [{}] * protocol.steps
-    if plan.method.replays:
-        memories = random_exemplars(protocol, plan.clips.train, config.training.seed)
     with run.writing():
         network = run.network(run.steps_done - 1, plan.device) if run.steps_done else None
         for step in range(run.steps_done, protocol.steps):
-            network = _train_step(plan, run, step, network, memories[step], draws, on_progress)
+            network = _train_step(plan, run, step, network, draws, on_progress)
             on_step(run.record(step))
     return run
 
@@ -139,69 +131,125 @@ def _train_step(
     run: RunFolder,
     step: int,
     before: AudioVisualNetwork | None,
-    memory: dict[int, tuple[str, ...]],
     draws: Draws,
     on_progress: Callable[[TrainProgress], None],
 ) -> AudioVisualNetwork:
     started = time.monotonic()
-    protocol, training = plan.protocol, plan.config.training
+    protocol, training, method = plan.protocol, plan.config.training, plan.method
     seen = range(protocol.seen(step))
-    columns = seen if plan.method.sees_everything else protocol.tasks[step]
-    current = _load(plan, clip_set(plan.clips.train, columns))
-    exemplars = _load(plan, exemplar_set(memory))
-    validation = _load(plan, clip_set(plan.clips.val, seen)) if training.select == "best_val" else None
-
-    network = _network_of_step(plan, step, before, draws)
+    memory = _memory_of_step(plan, run, step)
+    current = clip_set(plan.clips.train, seen if method.sees_everything else protocol.tasks[step])
+    beside = exemplar_set(memory)
+    if method.replay == "joined":
+        current, beside = current + beside, ClipSet((), ())
     context = StepContext(
         step=step,
         tasks=protocol.tasks[: step + 1],
-        current=current,
-        exemplars=exemplars,
-        teacher=before,
-        dtype=plan.dtype,
+        current=_load(plan, current),
+        exemplars=_load(plan, beside),
+        student=_network_of_step(plan, step, before, draws),
+        teacher=None if method.starts_fresh else before,
+        kept=run.kept(step - 1, plan.device) if step else {},
+        exemplars_per_class=protocol.exemplars_per_class(protocol.seen(step)),
+        generator=draws.generator(step),
         config=plan.config,
     )
-    fitted = fit_step(
-        network,
-        plan.method.prepare(context),
-        current,
-        exemplars,
-        validation,
-        training,
-        orders=lambda epoch: epoch_batches(draws, step, epoch, current, exemplars, training),
-        on_epoch=lambda epoch, record: on_progress(
-            TrainProgress(step, protocol.steps, epoch, training.epochs, record)
-        ),
-    )
+    validation = _load(plan, clip_set(plan.clips.val, seen)) if training.select == "best_val" else None
+
+    objective = method.prepare(context)
+    fitted = NOTHING_FITTED
+    if objective is not None:
+        fitted = fit_step(
+            context,
+            objective,
+            lambda epoch: epoch_batches(draws, step, epoch, context.current, context.exemplars, training),
+            None if validation is None else lambda: _accuracy(_classifier(method, context), validation),
+            lambda epoch, record: on_progress(
+                TrainProgress(step, protocol.steps, epoch, training.epochs, record)
+            ),
+        )
+    classifier = _classifier(method, context)
     test = _load(plan, clip_set(plan.clips.test, seen))
-    predicted = predict_logits(network, test.tokens, plan.dtype).argmax(dim=1)
     run.save_step(
-        network,
+        context.student,
         StepRecord(
             step=step,
             train_clips=len(current),
-            exemplars={protocol.classes[column]: list(ids) for column, ids in sorted(memory.items())},
+            exemplars=_by_label(protocol, memory),
+            kept=_by_label(protocol, _chosen(method, context, current.ids + beside.ids)),
             best_epoch=fitted.best_epoch,
             epochs=fitted.epochs,
-            predicted=predicted.tolist(),
+            predicted=classifier.columns(test.tokens).tolist(),
             true=test.labels.tolist(),
             seconds=time.monotonic() - started,
         ),
+        classifier.kept,
     )
-    return network
+    return context.student
+
+
+def _check_memory(method: Method, protocol: Protocol) -> None:
+    """Every class that must have an exemplar gets one."""
+    if not method.replays:
+        return
+    classes = protocol.seen(protocol.steps - 1) if method.readout.needs_exemplars else 0
+    if protocol.steps > 1:
+        classes = max(classes, protocol.seen(protocol.steps - 2))
+    if classes and not protocol.exemplars_per_class(classes):
+        raise ConfigError(
+            f"memory {protocol.memory} is less than one exemplar for each of {classes} classes, which "
+            f"{method.name} needs; give a larger --memory"
+        )
+
+
+def _memory_of_step(plan: Plan, run: RunFolder, step: int) -> dict[int, tuple[str, ...]]:
+    """The exemplars that a step may replay: what the step before kept, or a draw that the seed decides."""
+    if step == 0 or not plan.method.replays:
+        return {}
+    if plan.method.choose is None:
+        return random_exemplars(plan.protocol, plan.clips.train, plan.config.training.seed)[step]
+    kept = run.record(step - 1).kept
+    return {plan.protocol.classes.index(label): tuple(ids) for label, ids in kept.items()}
+
+
+def _chosen(method: Method, context: StepContext, ids: tuple[str, ...]) -> dict[int, tuple[str, ...]]:
+    if method.choose is None:
+        return {}
+    rows_by_class = enumerate(method.choose(context))
+    return {column: tuple(ids[row] for row in rows.tolist()) for column, rows in rows_by_class}
+
+
+def _by_label(protocol: Protocol, memory: dict[int, tuple[str, ...]]) -> dict[str, list[str]]:
+    return {protocol.classes[column]: list(ids) for column, ids in sorted(memory.items())}
+
+
+def _classifier(method: Method, context: StepContext) -> Classifier:
+    """How the student classifies as it is."""
+    return Classifier(context.student, method.readout.scores, method.readout.keep(context))
+
+
+def _accuracy(classifier: Classifier, clips: StepClips) -> float:
+    return int((classifier.columns(clips.tokens) == clips.labels).sum()) / len(clips)
 
 
 def _network_of_step(
     plan: Plan, step: int, before: AudioVisualNetwork | None, draws: Draws
 ) -> AudioVisualNetwork:
     """A fresh network, or a copy of the one before with this step's columns added."""
-    info, protocol = plan.cache.info, plan.protocol
+    info, protocol, head = plan.cache.info, plan.protocol, plan.method.head
     if before is None or plan.method.starts_fresh:
-        shape = NetworkShape(plan.modality, info.audio.shape[-1], info.visual.shape[-1], protocol.seen(step))
+        shape = NetworkShape(
+            plan.modality,
+            info.audio.shape[-1],
+            info.visual.shape[-1],
+            protocol.seen(step),
+            head,
+            attention=plan.config.network.attention,
+        )
         return draws.network(step, shape).to(plan.device, plan.dtype)
     network = AudioVisualNetwork(before.shape).to(plan.device, plan.dtype)
     network.load_state_dict(before.state_dict())
-    network.grow(draws.new_rows(step, before.classifier.in_features, protocol.step_sizes[step]))
+    network.grow(draws.new_head(step, head, before.classifier.in_features, protocol.step_sizes[step]))
     return network
 
 

@@ -2,7 +2,8 @@
 
     RUN/config.toml          the complete configuration; `avcil train --protocol RUN/config.toml` repeats it
     RUN/run.json             cache path, fingerprint and description of the tokens, protocol, versions
-    RUN/step-00/             one folder per finished step: model.safetensors and record.json
+    RUN/step-00/             one folder per finished step: model.safetensors and record.json, and what the
+                             method keeps beside the network, if anything, as readout.safetensors
 
 A step folder appears under its final name only when everything in it is written.
 """
@@ -14,7 +15,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,20 +23,23 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 import avcil
 from avcil.cache import CacheInfo
 from avcil.errors import CacheError, ConfigError, RunError
 from avcil.train.config import RunConfig, differing_keys, load_config, to_toml
 from avcil.train.loop import EpochRecord
+from avcil.train.methods import find_method
 from avcil.train.model import AudioVisualNetwork, NetworkShape
+from avcil.train.predict import Classifier
 
 
 @dataclass(frozen=True)
 class RunFacts:
     """What a run was made from, beside its configuration.
 
-    `tokens` is the content of the cache's `cache.json`: with it new videos can be encoded without the cache.
+    `tokens` is what the cache says of itself, `CacheInfo.content`: with it new videos need no cache.
     """
 
     cache: str
@@ -52,9 +56,12 @@ class StepRecord:
 
     Attributes:
         step: t, from 0.
-        train_clips: number of current clips.
-        exemplars: clip ids of the memory by class label.
-        best_epoch: the selected epoch, from 0.
+        train_clips: number of clips that drove the epochs; those of the memory are among them where the
+            method joins the two.
+        exemplars: clip ids of the memory that was replayed, by class label.
+        kept: clip ids that the method chose for the next step's memory, by class label; empty where the
+            exemplars are drawn at random before each step.
+        best_epoch: the selected epoch, from 0; -1 when the method fitted nothing.
         epochs: losses and validation accuracy of every epoch.
         predicted: predicted column of every test clip of all classes seen, in set order.
         true: its true column.
@@ -64,6 +71,7 @@ class StepRecord:
     step: int
     train_clips: int
     exemplars: dict[str, list[str]]
+    kept: dict[str, list[str]]
     best_epoch: int
     epochs: list[EpochRecord]
     predicted: list[int]
@@ -136,7 +144,7 @@ class RunFolder:
             RunError: `run.json` is damaged.
         """
         try:
-            return CacheInfo.from_json(json.dumps(self.facts.tokens))
+            return CacheInfo.from_content(self.facts.tokens)
         except CacheError as error:
             raise RunError(f'{self.path / "run.json"}: "tokens": {error}') from error
 
@@ -178,12 +186,15 @@ class RunFolder:
             )
         return done
 
-    def save_step(self, network: AudioVisualNetwork, record: StepRecord) -> None:
-        """Write a finished step, whole or not at all."""
+    def save_step(
+        self, network: AudioVisualNetwork, record: StepRecord, readout: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Write a finished step, whole or not at all; `readout` is what is kept beside the network."""
 
         def write(folder: Path) -> None:
-            weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-            safetensors.torch.save_file(weights, folder / "model.safetensors")
+            _save_tensors(folder / "model.safetensors", network.state_dict())
+            if readout:
+                _save_tensors(folder / "readout.safetensors", readout)
             table = {"network": asdict(network.shape), **asdict(record)}
             (folder / "record.json").write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
 
@@ -208,10 +219,28 @@ class RunFolder:
         try:
             network = AudioVisualNetwork(NetworkShape(**self._record_table(step)["network"]))
             weights = safetensors.torch.load_file(self._step(step) / "model.safetensors")
-            network.to(weights["classifier.weight"].dtype).load_state_dict(weights)
+            network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
         except (OSError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
             raise self._unreadable(step, error) from error
         return network.to(device)
+
+    def kept(self, step: int, device: torch.device) -> dict[str, Tensor]:
+        """What the method keeps of step `step` beside the network; {} where it keeps nothing."""
+        path = self._step(step) / "readout.safetensors"
+        try:
+            return safetensors.torch.load_file(path, device=str(device)) if path.exists() else {}
+        except (OSError, safetensors.SafetensorError) as error:
+            raise self._unreadable(step, error) from error
+
+    def classifier(self, step: int, device: torch.device) -> Classifier:
+        """How step `step` classifies, whatever its method: columns by head, by proxies, by nearest mean.
+
+        Raises:
+            RunError: the step is not finished or its files are damaged.
+            ConfigError: the run's method is one of one's own and can no longer be found.
+        """
+        method = find_method(self.config.method, self.config.modality)
+        return Classifier(self.network(step, device), method.readout.scores, self.kept(step, device))
 
     def _step(self, step: int) -> Path:
         return self.path / f"step-{step:02d}"
@@ -240,6 +269,10 @@ def _write_run_files(folder: Path, config: RunConfig, facts: RunFacts) -> None:
         built = folder / f".{name}.tmp"
         built.write_text(text, encoding="utf-8")
         built.replace(folder / name)
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    safetensors.torch.save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
 
 
 def _write_folder(path: Path, write: Callable[[Path], None]) -> None:

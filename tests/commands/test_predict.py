@@ -13,7 +13,6 @@ from support.demo_road import Road
 
 from avcil.cache import TokenCache
 from avcil.cache.resident import ResidentTokens
-from avcil.train.predict import predict_logits
 from avcil.train.run_folder import RunFolder
 
 CPU = torch.device("cpu")
@@ -29,7 +28,7 @@ def scores_from_cache(cache: Path, run: Path, ids: list[str], step: int) -> dict
     folder = RunFolder.open(run)
     tokens = TokenCache(cache).read(ids)
     resident = ResidentTokens(torch.from_numpy(tokens.audio), torch.from_numpy(tokens.widened()))
-    shares = predict_logits(folder.network(step, CPU), resident, torch.float32).softmax(1)
+    shares = folder.classifier(step, CPU).scores(resident).softmax(1)
     labels = folder.facts.classes[: shares.shape[1]]
     return {id: dict(zip(labels, row, strict=True)) for id, row in zip(ids, shares.tolist(), strict=True)}
 

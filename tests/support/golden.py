@@ -8,6 +8,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avcil.train.config import Modality
+from avcil.train.heads import Head, HeadKind, ProxyHead
 from avcil.train.model import AudioVisualNetwork, NetworkShape
 
-FILES = ("forward", "losses", "trajectory")
+FILES = ("forward", "losses", "trajectory", "exemplars")
+CHECKED: Counter[str] = Counter()  # what the tests have compared, for the summary at the end of a session
 WIDTH = 768
 FRAMES = 8
 PARAMETERS = {
@@ -33,18 +37,27 @@ PARAMETERS = {
     "bpv": "visual_attention.bias",
     "Wc": "classifier.weight",
     "bc": "classifier.bias",
+    "P": "classifier.new",
+    "P_old": "classifier.old",
+    "P_new": "classifier.new",
+    "factor": "classifier.scale",
 }
-SINGLE = {"audio": ("Wa", "ba"), "visual": ("Wv", "bv")}
+HEADS: dict[str, HeadKind] = {"linear": "linear", "lsc": "proxies"}
+BODY = ("Wa", "ba", "Wv", "bv", "Wpa", "bpa", "Wpv", "bpv")
+SINGLE = {"audio": BODY[:2], "visual": BODY[2:4]}
+
+
+def golden_folder() -> Path:
+    return Path(os.environ.get("AVCIL_GOLDEN") or Path(__file__).parents[1] / "golden")
 
 
 def load_golden(name: str) -> dict[str, Any]:
     """One file of the reference set; {} where another set (`AVCIL_GOLDEN`) holds only other files."""
-    default = Path(__file__).parents[1] / "golden"
-    folder = Path(os.environ.get("AVCIL_GOLDEN") or default)
+    folder = golden_folder()
     plain, packed = folder / f"{name}.json", folder / f"{name}.json.gz"
     if not (plain.is_file() or packed.is_file()):
         others = [file for file in FILES if list(folder.glob(f"{file}.json*"))]
-        assert folder != default and others, f"{folder} holds none of {', '.join(FILES)}"
+        assert "AVCIL_GOLDEN" in os.environ and others, f"{folder} holds none of {', '.join(FILES)}"
         return {}
     text = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
     table: dict[str, Any] = json.loads(text)
@@ -91,51 +104,64 @@ def tensor(x: NDArray[Any], dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x)).to(dtype)
 
 
-def network_arrays(seed: int, modality: Modality, classes: int) -> dict[str, NDArray[np.float32]]:
+@cache
+def network_arrays(
+    seed: int, modality: Modality, classes: int, head: HeadKind = "linear"
+) -> dict[str, NDArray[np.float32]]:
     generator, arrays = rng(seed), {}
-    body = SINGLE.get(modality) or tuple(name for name in PARAMETERS if name not in ("Wc", "bc"))
-    for name in body:
+    for name in SINGLE.get(modality, BODY):
         arrays[name] = uniform(generator, WIDTH, WIDTH) if name[0] == "W" else uniform(generator, WIDTH)
-    arrays["Wc"], arrays["bc"] = uniform(generator, classes, WIDTH), uniform(generator, classes)
-    return arrays
+    if head == "proxies":
+        return arrays | {"P": normal(generator, 10 * classes, WIDTH, scale=WIDTH**-0.5)}
+    return arrays | {"Wc": uniform(generator, classes, WIDTH), "bc": uniform(generator, classes)}
 
 
 def network_from(
     arrays: dict[str, NDArray[np.float32]], modality: Modality, dtype: torch.dtype
 ) -> AudioVisualNetwork:
-    network = AudioVisualNetwork(NetworkShape(modality, WIDTH, WIDTH, len(arrays["bc"]))).to(dtype)
-    network.load_state_dict({PARAMETERS[name]: tensor(array, dtype) for name, array in arrays.items()})
+    head: HeadKind = "proxies" if "P" in arrays else "linear"
+    classes = len(arrays["P"]) // 10 if "P" in arrays else len(arrays["bc"])
+    network = AudioVisualNetwork(NetworkShape(modality, WIDTH, WIDTH, classes, head)).to(dtype)
+    with torch.no_grad():
+        for name, array in arrays.items():
+            network.get_parameter(PARAMETERS[name]).copy_(torch.from_numpy(array))
     return network
 
 
-def draw_network(seed: int, modality: Modality, classes: int, dtype: torch.dtype) -> AudioVisualNetwork:
-    return network_from(network_arrays(seed, modality, classes), modality, dtype)
+def draw_network(
+    seed: int, modality: Modality, classes: int, dtype: torch.dtype, head: HeadKind = "linear"
+) -> AudioVisualNetwork:
+    return network_from(network_arrays(seed, modality, classes, head), modality, dtype)
 
 
 def draw_teacher(
-    student_seed: int,
-    teacher_seed: int,
+    student: AudioVisualNetwork,
+    seed: int,
     mix: float | None,
-    student_classes: int,
     classes: int,
-    dtype: torch.dtype,
 ) -> AudioVisualNetwork:
-    arrays = network_arrays(teacher_seed, "audio-visual", classes)
+    """The layers of `student`, drawn in float32, plus `mix` times a draw whose head is the teacher's own."""
+    modality, head = student.shape.modality, student.shape.head
+    arrays = dict(network_arrays(seed, modality, classes, head))
     if mix is not None:
-        student = network_arrays(student_seed, "audio-visual", student_classes)
-        for name in arrays:
-            if name not in ("Wc", "bc"):
-                mixed = student[name].astype(np.float64) + mix * arrays[name].astype(np.float64)
-                arrays[name] = mixed.astype(np.float32)
-    return network_from(arrays, "audio-visual", dtype)
+        for name in SINGLE.get(modality, BODY):
+            layer = student.get_parameter(PARAMETERS[name]).detach().double().numpy()
+            arrays[name] = (layer + mix * arrays[name].astype(np.float64)).astype(np.float32)
+    return network_from(arrays, modality, student.dtype)
 
 
-def new_rows(seed: int, classes: int) -> torch.nn.Linear:
-    generator, rows = rng(seed), torch.nn.Linear(WIDTH, classes)
+def new_head(seed: int, kind: HeadKind, classes: int) -> Head:
+    generator = rng(seed)
     with torch.no_grad():
+        if kind == "proxies":
+            proxies = ProxyHead(WIDTH, classes)
+            drawn = normal(generator, 10 * classes, WIDTH, scale=WIDTH**-0.5)
+            proxies.new.copy_(tensor(drawn, torch.float32))
+            return proxies
+        rows = torch.nn.Linear(WIDTH, classes)
         rows.weight.copy_(tensor(uniform(generator, classes, WIDTH), torch.float32))
         rows.bias.copy_(tensor(uniform(generator, classes), torch.float32))
-    return rows
+        return rows
 
 
 def draw_clips(

@@ -1,27 +1,31 @@
-"""The network against the published program's outputs."""
+"""The network against the published program's outputs: every entry, both heads, growth."""
+
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from support.golden import assert_close, draw_clips, draw_network, load_golden, new_rows
+from support import golden
+from support.golden import assert_close, draw_clips, draw_network, load_golden
+from torch import Tensor
 
 ENTRIES = load_golden("forward")
-# The proxy head belongs to methods that are not here yet.
-LINEAR = [name for name, entry in ENTRIES.items() if entry["inputs"].get("head") == "linear"]
-GROWTH = [name for name, entry in ENTRIES.items() if "classes_old" in entry["inputs"]]
-PRECISIONS = [(torch.float64, 1e-9), (torch.float32, 1e-5)]
+PRECISIONS = {"float64": (torch.float64, 1e-9), "float32": (torch.float32, 1e-5)}
 
 
-def test_entries_are_found() -> None:
-    assert bool(LINEAR or GROWTH) == bool(ENTRIES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_forward(name: str, precision: str) -> None:
+    dtype, tolerance = PRECISIONS[precision]
+    inputs = ENTRIES[name]["inputs"]
+    values = growth(inputs, dtype) if "classes_old" in inputs else outputs(inputs, dtype)
+    for key, expected in ENTRIES[name]["expect"].items():
+        assert_close(values[key], expected, tolerance, f"{name}: {key}")
+    golden.CHECKED[f"forward entries in {precision}"] += 1
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS, ids=["float64", "float32"])
-@pytest.mark.parametrize("name", LINEAR)
-def test_forward(name: str, dtype: torch.dtype, tolerance: float) -> None:
-    inputs, expect = ENTRIES[name]["inputs"], ENTRIES[name]["expect"]
-    network = draw_network(inputs["weights_seed"], inputs["modality"], inputs["classes"], dtype)
-    audio, visual = draw_clips(
+def clips(inputs: dict[str, Any], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return draw_clips(
         inputs["clips_seed"],
         inputs["batch"],
         inputs["spatial_tokens"],
@@ -29,27 +33,30 @@ def test_forward(name: str, dtype: torch.dtype, tolerance: float) -> None:
         inputs.get("audio_scale", 1.0),
         inputs.get("visual_scale", 2.0),
     )
-    output = network(audio, visual)
-    values = {"logits": output.logits, "fused_feature": output.fused, "feature": output.fused}
-    if output.audio is not None:
-        values["audio_feature"] = output.audio
-    if output.visual is not None:
-        values["visual_feature"] = output.visual
-    values |= {f"{key}_normalised": F.normalize(x, dim=1) for key, x in values.items() if key != "logits"}
+
+
+def outputs(inputs: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
+    head = golden.HEADS[inputs["head"]]
+    network = draw_network(inputs["weights_seed"], inputs["modality"], inputs["classes"], dtype, head)
+    output = network(*clips(inputs, dtype))
+    features = {
+        "fused_feature": output.fused,
+        "feature": output.fused,
+        "audio_feature": output.audio,
+        "visual_feature": output.visual,
+    }
+    values = {key: x for key, x in features.items() if x is not None}
+    values |= {f"{key}_normalised": F.normalize(x, dim=1) for key, x in values.items()}
+    values["logits"] = output.logits
     if output.attended is not None:
         values["spatial_attention"] = output.attended.spatial
         values["temporal_attention"] = output.attended.temporal
         values["pooled_visual"] = output.attended.pooled
-    for key, expected in expect.items():
-        assert_close(values[key], expected, tolerance, f"{name}: {key}")
+    return values
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS, ids=["float64", "float32"])
-@pytest.mark.parametrize("name", GROWTH)
-def test_classifier_growth(name: str, dtype: torch.dtype, tolerance: float) -> None:
-    inputs, expect = ENTRIES[name]["inputs"], ENTRIES[name]["expect"]
+def growth(inputs: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
     network = draw_network(inputs["weights_seed"], "audio-visual", inputs["classes_old"], dtype)
-    clips = draw_clips(inputs["clips_seed"], inputs["batch"], inputs["spatial_tokens"], dtype)
-    assert_close(network(*clips).logits, expect["logits_before"], tolerance, f"{name}: before")
-    network.grow(new_rows(inputs["rows_seed"], inputs["classes_new"]))
-    assert_close(network(*clips).logits, expect["logits_after"], tolerance, f"{name}: after")
+    before = network(*clips(inputs, dtype)).logits
+    network.grow(golden.new_head(inputs["rows_seed"], "linear", inputs["classes_new"]))
+    return {"logits_before": before, "logits_after": network(*clips(inputs, dtype)).logits}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,33 +15,54 @@ from support.golden import WIDTH, assert_close, load_golden
 from torch import Tensor
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, EncoderInfo, TokenCache, TokenSpec
-from avcil.train.config import AvcilConfig, ProtocolConfig, RunConfig, TrainingConfig
+from avcil.train.config import AfcConfig, AvcilConfig, ProtocolConfig, RunConfig, SsilConfig, TrainingConfig
 from avcil.train.draws import Draws
+from avcil.train.heads import Head, HeadKind
+from avcil.train.metrics import average_forgetting, forgetting, mean_accuracy, task_accuracy
 from avcil.train.model import AudioVisualNetwork, NetworkShape
-from avcil.train.predict import predict_logits
+from avcil.train.predict import logits
 from avcil.train.protocol import clip_set
-from avcil.train.run import plan_run, train_run
-from avcil.train.run_folder import RunFolder
+from avcil.train.run import Plan, plan_run, train_run
+from avcil.train.run_folder import RunFolder, StepRecord
 from avcil.train.step_data import load_clips
 
 GROUPS = load_golden("trajectory")
-METHODS = {"AV-CIL": "avcil", "Fine-tuning": "finetune", "Oracle (upper bound)": "upper-bound"}
-RUNS = [
-    (group, name)
-    for group, table in GROUPS.items()
-    for name, run in table["runs"].items()
-    if run["method"] in METHODS
-]
+METHODS = {
+    "Fine-tuning": "finetune",
+    "LwF": "lwf",
+    "iCaRL-NME": "icarl-nme",
+    "iCaRL-FC": "icarl-fc",
+    "SS-IL": "ss-il",
+    "AFC-NME": "afc-nme",
+    "AFC-LSC": "afc-lsc",
+    "AV-CIL": "avcil",
+    "Oracle (upper bound)": "upper-bound",
+}
+RUNS = [(group, name) for group, table in GROUPS.items() for name in table["runs"]]
 TERMS = {
     "instance_term": "instance_contrastive",
     "class_term": "class_contrastive",
-    "attention_term": "attn_score_distil",
+    "spatial_term": "attn_score_distil",
+    "temporal_term": "attn_score_distil",
 }
-PARTS = {"inst": "instance", "class": "class", "spatial": "spatial", "temporal": "temporal"}
+PARTS = {
+    "inst": "instance",
+    "class": "class",
+    "spatial": "spatial",
+    "temporal": "temporal",
+    "ce": "cross_entropy",
+}
+# Of what a step of the reference holds, these are inputs, or say how safe its decisions were.
+NOT_COMPARED = {"orders", "min_val_margin", "min_test_margin", "min_val_gap", "min_herding_gap"}
+RUN_KEYS = {
+    *("method", "modality", "terms", "settings_changed", "repeat_identical", "decision_safety", "measured"),
+    *("tolerance", "float64", "steps", "mean_test_acc", "average_forgetting"),
+}
+PRECISIONS: dict[str, Literal["fp64", "fp32"]] = {"float64": "fp64", "float32": "fp32"}
 
 
 class PublishedDraws(Draws):
-    """Initial weights, new rows and batch orders as the reference was given them."""
+    """Initial weights, heads of new classes and batch orders as the reference was given them."""
 
     def __init__(self, settings: dict[str, Any], run: dict[str, Any]) -> None:
         super().__init__(seed=0)
@@ -50,11 +70,11 @@ class PublishedDraws(Draws):
 
     def network(self, step: int, shape: NetworkShape) -> AudioVisualNetwork:
         seed = self._settings["init_seed"] + step
-        return golden.draw_network(seed, shape.modality, shape.classes, torch.float32)
+        return golden.draw_network(seed, shape.modality, shape.classes, torch.float32, shape.head)
 
-    def new_rows(self, step: int, width: int, classes: int) -> torch.nn.Linear:
+    def new_head(self, step: int, kind: HeadKind, width: int, classes: int) -> Head:
         assert width == WIDTH
-        return golden.new_rows(self._settings["rows_seed"] + step, classes)
+        return golden.new_head(self._settings["rows_seed"] + step, kind, classes)
 
     def order(self, step: int, epoch: int, size: int, which: Literal["current", "exemplars"]) -> Tensor:
         orders = self._run["steps"][step].get("orders")
@@ -91,17 +111,15 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return build
 
 
-def configuration(settings: dict[str, Any], run: dict[str, Any], group: str) -> RunConfig:
+def configuration(settings: dict[str, Any], run: dict[str, Any], precision: str) -> RunConfig:
     classes, whole = len(settings["data"]["sizes"]["train"]), 1_000_000
-    terms = run.get("terms")
+    terms, per_step = run.get("terms"), settings["classes_per_step"]
+    joint = per_step == 4  # on AVE, as all of these are
     return RunConfig(
         method=METHODS[run["method"]],
         modality=run["modality"],
         fidelity="released",
-        protocol=ProtocolConfig(
-            step_sizes=(settings["classes_per_step"],) * (classes // settings["classes_per_step"]),
-            memory=settings["memory"],
-        ),
+        protocol=ProtocolConfig(step_sizes=(per_step,) * (classes // per_step), memory=settings["memory"]),
         training=TrainingConfig(
             epochs=settings["epochs"],
             batch=settings["batch"] or whole,
@@ -109,15 +127,17 @@ def configuration(settings: dict[str, Any], run: dict[str, Any], group: str) -> 
             learning_rate=settings["lr"],
             weight_decay=settings["weight_decay"],
             seed=settings["python_seed"],
-            precision="fp64",
+            precision=PRECISIONS[precision],
             device="cpu",
         ),
+        afc=AfcConfig(lambda_distillation=settings["lam_disc"]),
+        ssil=SsilConfig(joint_cross_entropy_at_step_1=joint),
         avcil=AvcilConfig(
             lambda_instance=settings["lam_I"],
             lambda_class=settings["lam_C"],
             lambda_attention=settings["lam"],
             contrastive_temperature=settings["tau"],
-            joint_cross_entropy_at_step_1=settings["classes_per_step"] == 4,  # on AVE, as all of these are
+            joint_cross_entropy_at_step_1=joint,
             **{switch: terms is None or name in terms for switch, name in TERMS.items()},
         ),
     )
@@ -134,74 +154,119 @@ def test_the_data_are_those_of_the_reference(group: str) -> None:
         assert clips[name][1].ravel()[:3].tolist() == pytest.approx(sample["visual_first3"])
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("group", "name"), RUNS, ids=[f"{group}: {name}" for group, name in RUNS])
-def test_run(group: str, name: str, caches: Any, tmp_path: Path) -> None:
+def test_run(group: str, name: str, precision: str, caches: Any, tmp_path: Path) -> None:
     reference = GROUPS[group]["runs"][name]
+    assert set(reference) <= RUN_KEYS
     settings = GROUPS[group]["config"] | (reference.get("settings_changed") or {})
-    plan = plan_run(caches(group), configuration(settings, reference, group))
+    plan = plan_run(caches(group), configuration(settings, reference, precision))
     run = train_run(plan, tmp_path / "run", draws=PublishedDraws(settings, reference))
-    tolerance = reference["float64"]["tolerance"]
-    tolerance = (
-        tolerance if isinstance(tolerance, dict) else dict.fromkeys(("train_loss", "logits"), tolerance)
-    )
-    for step, exact in enumerate(reference["float64"]["steps"]):
-        expected = reference["steps"][step] | exact
-        where = f"{name}: step {step}"
-        record = run.record(step)
-        losses = [epoch.loss for epoch in record.epochs]
-        assert_close(losses, expected["train_loss"], tolerance["train_loss"], f"{where}: losses")
-        check_discrete(plan, run, step, expected, where)
-        test = load_clips(
-            plan.cache, clip_set(plan.clips.test, range(plan.protocol.seen(step))), plan.modality, plan.device
-        )
-        network = run.network(step, plan.device)
-        logits = predict_logits(network, test.tokens, plan.dtype)
-        assert_close(logits[:3], expected["logits_first3"], tolerance["logits"], f"{where}: first logits")
-        assert_close(logits[-3:], expected["logits_last3"], tolerance["logits"], f"{where}: last logits")
-        for key, norm in expected["param_l2"].items():
-            parameter = network.get_parameter(golden.PARAMETERS[key])
-            assert_close(parameter.norm(), norm, tolerance["logits"], f"{where}: |{key}|")
+    exact = reference["float64"]
+    tolerance = (exact if precision == "float64" else reference)["tolerance"]
+    if not isinstance(tolerance, dict):
+        tolerance = dict.fromkeys(("train_loss", "logits", "nme_dist"), tolerance)
+    matrix = []
+    for step, expected in enumerate(reference["steps"]):
+        where, record = f"{name}: step {step}", run.record(step)
+        expected = expected | exact["steps"][step] if precision == "float64" else expected
+        checked = NOT_COMPARED | check_numbers(plan, run, step, expected, tolerance, where)
+        checked |= check_discrete(plan, record, expected, safe(reference, precision), where)
         if settings["batch"] is None:  # one update an epoch, so an epoch's terms are an update's
-            check_parts(plan.config.avcil, record.epochs, expected.get("parts", []), where)
+            check_parts(plan.config, record, expected.get("parts") or [], where)
+        matrix.append(task_accuracy(record.predicted, record.true, plan.protocol.tasks[: step + 1]))
+        assert set(expected) <= checked | {"parts"}
+    if safe(reference, precision)["validation"]:
+        accuracies = [step["test_acc"] for step in reference["steps"]]
+        assert mean_accuracy(accuracies) == pytest.approx(reference["mean_test_acc"])
+        assert matrix == [pytest.approx(step["task_acc"]) for step in reference["steps"]]
+        if "average_forgetting" in reference:
+            assert average_forgetting(matrix) == pytest.approx(reference["average_forgetting"])
+            assert forgetting(matrix)[1:] == [pytest.approx(s["forgetting"]) for s in reference["steps"][1:]]
+    golden.CHECKED[f"runs in {precision}"] += 1
 
 
-def check_discrete(plan: Any, run: RunFolder, step: int, expected: dict[str, Any], where: str) -> None:
-    record, seen = run.record(step), plan.protocol.seen(step)
-    validation = sum(len(ids) for ids in plan.clips.val[:seen])
-    hits = [round((epoch.val_accuracy or 0) * validation) for epoch in record.epochs]
-    assert hits == expected["val_correct"], where
-    assert record.best_epoch == expected["best_epoch"], where
-    assert record.predicted == expected["predictions"], where
+def safe(reference: dict[str, Any], precision: str) -> dict[str, bool]:
+    """Which decisions another float32 implementation must take alike: margins well above its rounding."""
+    ratios = reference["decision_safety"]["float32"]
+    return {kind: precision == "float64" or ratio is None or ratio > 2 for kind, ratio in ratios.items()}
+
+
+def check_numbers(
+    plan: Plan, run: RunFolder, step: int, expected: dict[str, Any], tolerance: dict[str, float], where: str
+) -> set[str]:
+    """Losses, logits, distances to class means and norms of the parameters; gives the keys compared."""
+    losses = [epoch.loss for epoch in run.record(step).epochs]
+    assert_close(losses, expected["train_loss"], tolerance["train_loss"], f"{where}: losses")
+    ids = clip_set(plan.clips.test, range(plan.protocol.seen(step)))
+    test = load_clips(plan.cache, ids, plan.modality, plan.device)
+    classifier = run.classifier(step, plan.device)
+    found = {"logits": logits(classifier.network, test.tokens)}
+    if "nme_dist_first3" in expected:
+        found["nme_dist"] = -classifier.scores(test.tokens)
+    for key, rows in found.items():
+        assert_close(rows[:3], expected[f"{key}_first3"], tolerance[key], f"{where}: first {key}")
+        assert_close(rows[-3:], expected[f"{key}_last3"], tolerance[key], f"{where}: last {key}")
+    for key, norm in expected["param_l2"].items():
+        parameter = classifier.network.get_parameter(golden.PARAMETERS[key])
+        assert_close(parameter.norm(), norm, tolerance["logits"], f"{where}: |{key}|")
+    return {"train_loss", "param_l2"} | {f"{key}_{end}3" for key in found for end in ("first", "last")}
+
+
+def check_discrete(
+    plan: Plan, record: StepRecord, expected: dict[str, Any], safe: dict[str, bool], where: str
+) -> set[str]:
+    """Hits, selected epochs, predictions and exemplars; gives the keys compared."""
     assert record.train_clips == expected["n_train"], where
-    kept = [clip_id for ids in record.exemplars.values() for clip_id in ids]
-    assert kept == [clip_id for clip_id in expected.get("memory_used") or []], where
+    used = [clip_id for ids in record.exemplars.values() for clip_id in ids]
+    if "memory_used" in expected:
+        assert used == (expected["memory_used"] or []), where
+    if safe["validation"]:
+        validation = sum(len(ids) for ids in plan.clips.val[: plan.protocol.seen(record.step)])
+        accuracies = [epoch.val_accuracy or 0.0 for epoch in record.epochs]
+        assert accuracies == pytest.approx(expected["val_acc"]), where
+        assert [round(share * validation) for share in accuracies] == expected["val_correct"], where
+        assert record.best_epoch == expected["best_epoch"], where
+        assert record.predicted == expected["predictions"], where
+        hits = sum(p == y for p, y in zip(record.predicted, record.true, strict=True))
+        assert hits == expected["test_correct"], where
+    if safe["validation"] and safe["herding"] and "memory_after_step" in expected:
+        m = plan.protocol.exemplars_per_class(plan.protocol.seen(record.step))
+        padded = [ids + [None] * (m - len(ids)) for ids in record.kept.values()]
+        assert padded == expected["memory_after_step"], where
+    else:
+        assert bool(record.kept) == ("memory_after_step" in expected), where
+    return {
+        *("n_train", "memory_used", "memory_after_step", "val_acc", "val_correct", "best_epoch"),
+        *("predictions", "test_correct", "test_acc", "task_acc", "forgetting"),
+    }
 
 
-def check_parts(avcil: AvcilConfig, epochs: Any, parts: list[dict[str, Any]], where: str) -> None:
+def check_parts(config: RunConfig, record: StepRecord, parts: list[dict[str, Any]], where: str) -> None:
     """Each unweighted term of every update, stored in float32 by the reference."""
-    share = avcil.lambda_attention
-    weights = {"instance": avcil.lambda_instance, "class": avcil.lambda_class}
+    share = config.avcil.lambda_attention
+    weights = {"instance": config.avcil.lambda_instance, "class": config.avcil.lambda_class}
     weights |= {"spatial": share, "temporal": 1 - share}
-    for epoch, part in zip(epochs, parts, strict=bool(parts)):
-        for key, term in PARTS.items():
+    known = {*PARTS, "kd_tasks", "ce_current", "ce_exemplar", "ce_joint"}  # separated ones are in train_loss
+    for epoch, part in zip(record.epochs, parts, strict=bool(parts)):
+        assert set(part) <= known, where
+        terms = PARTS | ({"ce_joint": "cross_entropy"} if "ce_joint" in part else {})
+        for key, term in terms.items():
             if key in part:
-                assert_close(epoch.terms[term] / weights[term], part[key], 3e-4, f"{where}: {key}")
+                value = epoch.terms[term] / (weights.get(term) or 1.0)
+                assert_close(value, part[key], 3e-4, f"{where}: {key}")
         assert_close(epoch.terms["distillation"], sum(part["kd_tasks"]), 3e-4, f"{where}: kd")
 
 
-def test_runs_are_found() -> None:
-    assert bool(RUNS) == bool(GROUPS)
-    if "AVCIL_GOLDEN" not in os.environ:
-        assert len(RUNS) == 17
+AUDIO = [(group, name) for group, name in RUNS if name.startswith("Fine-tuning | audio |")]
 
 
-@pytest.mark.skipif(not RUNS, reason="this reference set holds no run of a method that is here")
-def test_wrong_draws_are_noticed(caches: Any, tmp_path: Path) -> None:
+@pytest.mark.skipif(not AUDIO, reason="this reference set holds no such run")
+def test_a_wrong_setting_is_noticed(caches: Any, tmp_path: Path) -> None:
     """The comparison can fail: another weight decay leaves the trajectory."""
-    group, name = RUNS[0]
-    reference = GROUPS[group]["runs"][name]
-    settings = GROUPS[group]["config"]
-    config = configuration(settings, reference, group)
+    group, name = AUDIO[0]
+    reference, settings = GROUPS[group]["runs"][name], GROUPS[group]["config"]
+    config = configuration(settings, reference, "float64")
     config = replace(config, training=replace(config.training, weight_decay=0.03))
     run = train_run(
         plan_run(caches(group), config), tmp_path / "run", draws=PublishedDraws(settings, reference)

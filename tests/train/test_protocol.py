@@ -4,7 +4,7 @@ import pytest
 
 from avcil.errors import ConfigError
 from avcil.train.config import ProtocolConfig
-from avcil.train.memory import exemplars_per_class, random_exemplars
+from avcil.train.memory import random_exemplars
 from avcil.train.protocol import Protocol, build_protocol, clip_set, exemplar_set, group_clips
 
 NAMES = [f"c{index}" for index in (3, 0, 2, 1, 4, 6, 5)]
@@ -82,7 +82,7 @@ def test_validation_may_be_missing_when_nobody_needs_it() -> None:
 
 def test_memory_is_shared_by_the_classes_seen_before() -> None:
     protocol = Protocol(tuple("abcdef"), (2, 2, 2), 9)
-    assert [exemplars_per_class(protocol, step) for step in (1, 2)] == [4, 2]
+    assert [protocol.exemplars_per_class(protocol.seen(step)) for step in (0, 1)] == [4, 2]
     sizes = {"a": 5, "b": 3, "c": 5, "d": 3, "e": 5, "f": 3}
     train = tuple(tuple(f"{name}{index}" for index in range(size)) for name, size in sizes.items())
     memories = random_exemplars(protocol, train, seed=42)

@@ -211,5 +211,5 @@ def test_drawing_leaves_the_global_generator_alone() -> None:
     expected = torch.rand(1)
     torch.manual_seed(5)
     Draws(0).network(0, NetworkShape("audio", 4, 4, 2))
-    Draws(0).new_rows(1, 4, 2)
+    Draws(0).new_head(1, "linear", 4, 2)
     assert torch.rand(1) == expected

@@ -1,22 +1,26 @@
 """AV-CIL (Pian et al., ICCV 2023): separated cross-entropy, task-wise distillation, D-AVSC and VAD.
 
 The tokens and the old network are frozen, so the teacher's logits of every clip of the step and its
-attention on the exemplars are constants of the step: they are computed once.
+attention on the exemplars are constants of the step: they are computed once. Every term has a switch.
 """
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from avcil.train import losses
 from avcil.train.config import AvcilConfig, Fidelity
 from avcil.train.methods.contract import Batch, Method, Objective, StepContext, cross_entropy_objective
+from avcil.train.methods.ssil import distillation
 from avcil.train.model import NetworkOutput
-from avcil.train.predict import attention_maps, predict_logits
+from avcil.train.predict import predict
 
 CLASS_WEIGHT: dict[Fidelity, float] = {"released": 1.0, "corrected": 0.07}
+
+Term = Callable[[NetworkOutput, Batch], Tensor]
 
 
 def prepare(context: StepContext) -> Objective:
@@ -24,61 +28,101 @@ def prepare(context: StepContext) -> Objective:
     if context.teacher is None:
         return cross_entropy_objective(context)
     settings = context.config.avcil
-    teacher_current = predict_logits(context.teacher, context.current.tokens, context.dtype)
-    teacher_exemplars = predict_logits(context.teacher, context.exemplars.tokens, context.dtype)
-    teacher_spatial, teacher_temporal = (
-        attention_maps(context.teacher, context.exemplars.tokens, context.dtype)
-        if settings.attention_term
-        else (None, None)
-    )
+    terms: dict[str, Term] = {"cross_entropy": _cross_entropy(context)}
+    if settings.distillation_term:
+        terms["distillation"] = distillation(context, settings.distillation_temperature)
+    if settings.instance_term:
+        terms["instance"] = _instance(settings)
+    if settings.class_term:
+        terms["class"] = _class(settings, context.config.fidelity)
+    if context.student.shape.attention:  # averaged tokens leave nothing to distil
+        if settings.spatial_term:
+            terms["spatial"] = _spatial(context)
+        if settings.temporal_term:
+            terms["temporal"] = _temporal(context)
 
     def objective(output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
-        n_current = len(batch.current)
-        terms = {"cross_entropy": _cross_entropy(context, output.logits, batch)}
-        if settings.distillation_term:
-            terms["distillation"] = losses.task_distillation(
-                output.logits,
-                torch.cat([teacher_current[batch.current], teacher_exemplars[batch.exemplars]]),
-                context.tasks[: context.step],
-                settings.distillation_temperature,
-            )
-        terms |= _contrast(settings, context.config.fidelity, output, batch.labels)
-        if teacher_spatial is not None and teacher_temporal is not None:
-            assert output.attended is not None
-            share = settings.lambda_attention
-            terms["spatial"] = share * losses.spatial_attention_distillation(
-                output.attended.spatial[n_current:], teacher_spatial[batch.exemplars]
-            )
-            terms["temporal"] = (1 - share) * losses.temporal_attention_distillation(
-                output.attended.temporal[n_current:], teacher_temporal[batch.exemplars]
-            )
-        return terms
+        return {name: term(output, batch) for name, term in terms.items()}
 
     return objective
 
 
-def _cross_entropy(context: StepContext, logits: Tensor, batch: Batch) -> Tensor:
-    joint = context.config.avcil.joint_cross_entropy_at_step_1 and context.config.fidelity == "released"
-    if joint and context.step == 1:
-        return F.cross_entropy(logits, batch.labels)
-    return losses.separated_cross_entropy(logits, batch.labels, len(batch.current), context.old_classes)
+def _cross_entropy(context: StepContext) -> Term:
+    settings, old = context.config.avcil, context.old_classes
+    published_joint = context.released and settings.joint_cross_entropy_at_step_1 and context.step == 1
+
+    def joint(output: NetworkOutput, batch: Batch) -> Tensor:
+        return F.cross_entropy(output.logits, batch.labels)
+
+    def separated(output: NetworkOutput, batch: Batch) -> Tensor:
+        return losses.separated_cross_entropy(output.logits, batch.labels, len(batch.current), old)
+
+    return joint if published_joint or not settings.separated_cross_entropy else separated
 
 
-def _contrast(
-    settings: AvcilConfig, fidelity: Fidelity, output: NetworkOutput, labels: Tensor
-) -> dict[str, Tensor]:
-    assert output.audio is not None and output.visual is not None
-    audio, visual = F.normalize(output.audio, dim=1), F.normalize(output.visual, dim=1)
-    temperature = settings.contrastive_temperature
-    terms: dict[str, Tensor] = {}
-    if settings.instance_term:
-        terms["instance"] = settings.lambda_instance * losses.instance_contrast(audio, visual, temperature)
-    if settings.class_term:
-        weight = CLASS_WEIGHT[fidelity] if settings.lambda_class is None else settings.lambda_class
-        terms["class"] = weight * losses.class_contrast(
-            audio, visual, labels, temperature, per_positive=fidelity == "corrected"
+def _instance(settings: AvcilConfig) -> Term:
+    def term(output: NetworkOutput, batch: Batch) -> Tensor:
+        audio, visual = _unit_features(output)
+        loss = losses.instance_contrast(audio, visual, settings.contrastive_temperature)
+        return settings.lambda_instance * loss
+
+    return term
+
+
+def _class(settings: AvcilConfig, fidelity: Fidelity) -> Term:
+    weight = CLASS_WEIGHT[fidelity] if settings.lambda_class is None else settings.lambda_class
+    per_positive = fidelity == "corrected"
+
+    def term(output: NetworkOutput, batch: Batch) -> Tensor:
+        audio, visual = _unit_features(output)
+        temperature = settings.contrastive_temperature
+        return weight * losses.class_contrast(
+            audio, visual, batch.labels, temperature, per_positive=per_positive
         )
-    return terms
+
+    return term
 
 
-AVCIL = Method(name="avcil", prepare=prepare, modalities=("audio-visual",), replays=True)
+def _spatial(context: StepContext) -> Term:
+    teacher, share = _on_exemplars(context, _spatial_map), context.config.avcil.lambda_attention
+
+    def term(output: NetworkOutput, batch: Batch) -> Tensor:
+        student = _spatial_map(output)[len(batch.current) :]
+        loss = losses.spatial_attention_distillation(student, teacher[batch.exemplars])
+        return share * batch.against_teacher(loss)
+
+    return term
+
+
+def _temporal(context: StepContext) -> Term:
+    teacher, share = _on_exemplars(context, _temporal_map), 1 - context.config.avcil.lambda_attention
+
+    def term(output: NetworkOutput, batch: Batch) -> Tensor:
+        student = _temporal_map(output)[len(batch.current) :]
+        loss = losses.temporal_attention_distillation(student, teacher[batch.exemplars])
+        return share * batch.against_teacher(loss)
+
+    return term
+
+
+def _on_exemplars(context: StepContext, pick: Callable[[NetworkOutput], Tensor]) -> Tensor:
+    assert context.teacher is not None
+    return predict(context.teacher, context.exemplars.tokens, pick)
+
+
+def _spatial_map(output: NetworkOutput) -> Tensor:
+    assert output.attended is not None
+    return output.attended.spatial
+
+
+def _temporal_map(output: NetworkOutput) -> Tensor:
+    assert output.attended is not None
+    return output.attended.temporal
+
+
+def _unit_features(output: NetworkOutput) -> tuple[Tensor, Tensor]:
+    assert output.audio is not None and output.visual is not None
+    return F.normalize(output.audio, dim=1), F.normalize(output.visual, dim=1)
+
+
+AVCIL = Method(name="avcil", prepare=prepare, modalities=("audio-visual",), replay="beside")
