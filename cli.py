@@ -11,9 +11,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from avcil import __version__, rest_idle_threads
+from avcil.commands.attend import attend
 from avcil.commands.cache import app as cache
 from avcil.commands.console import err, out, printable
 from avcil.commands.demo import demo
+from avcil.commands.doctor import doctor
 from avcil.commands.evaluate import evaluate
 from avcil.commands.extract import extract
 from avcil.commands.predict import predict
@@ -30,6 +32,8 @@ app.command()(extract)
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(predict)
+app.command()(attend)
+app.command()(doctor)
 app.command()(demo)
 app.add_typer(cache, name="cache")
 

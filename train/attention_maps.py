@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avcil.train.losses import spatial_attention_distillation, temporal_attention_distillation
 from avcil.train.model import AudioVisualNetwork, NetworkOutput
 
 Reduction = Literal["class", "mean"]
@@ -90,10 +90,8 @@ def drift(old: NetworkOutput, new: NetworkOutput) -> Drift:
     (AV-CIL, section 3.4, sums over T and D where this takes the mean.)
     """
     assert old.attended is not None and new.attended is not None
-    spatial = _kl(old.attended.spatial[0], new.attended.spatial[0], dim=1)
-    temporal = _kl(old.attended.temporal[0], new.attended.temporal[0], dim=0)
-    return Drift(spatial.mean().item(), temporal.mean().item())
-
-
-def _kl(old: Tensor, new: Tensor, dim: int) -> Tensor:
-    return F.kl_div(new.double().log(), old.double(), reduction="none").sum(dim)
+    before, after = old.attended, new.attended
+    _, frames, _, width = before.spatial.shape
+    spatial = spatial_attention_distillation(after.spatial.double(), before.spatial.double())
+    temporal = temporal_attention_distillation(after.temporal.double(), before.temporal.double())
+    return Drift(spatial.item() / (frames * width), temporal.item() / width)
