@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -65,15 +66,15 @@ def check_all() -> list[Check]:
     checks += [
         _check(
             name,
-            lambda name=name: _package(name),
+            partial(_package, name),
             PAIR if name.startswith("torch") else f"pip install {name}",
         )
         for name in PACKAGES
     ]
     checks += [
         _check("sound to spectrogram", _spectrogram, PAIR),
-        _check("decoding with PyAV", lambda: _decode("pyav"), "pip install --force-reinstall av"),
-        _check("decoding with decord", lambda: _decode("decord"), "pip install --force-reinstall decord2"),
+        _check("decoding with PyAV", partial(_decode, "pyav"), "pip install --force-reinstall av"),
+        _check("decoding with decord", partial(_decode, "decord"), "pip install --force-reinstall decord2"),
         _check("cores and memory", _memory, "use --workers 1 and a smaller --batch"),
         _check("free disk here", _disk, "make room, or work on another disk"),
         _check(

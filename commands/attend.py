@@ -30,7 +30,8 @@ class StepAttention:
         label: the class it predicts.
         probability: of that class.
         maps: its attention, reduced.
-        drift: from the step in which `StepAttention` of the video's class was learned; None before that.
+        drift: from the step that learned the video's class; None before that.
+        learned_here: this is that step.
     """
 
     step: int
@@ -38,6 +39,7 @@ class StepAttention:
     probability: float
     maps: ReducedMaps
     drift: Drift | None
+    learned_here: bool
 
 
 def attend(
@@ -68,12 +70,13 @@ def attend(
     decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
 ) -> None:
-    """Draw where and when the sound makes each step's network look, and measure how that drifts.
+    """Draw where and when each step looks in a video, and how that drifts.
 
-    Attention has a map for every channel. A picture shows their mean, each channel weighted by what it adds
-    to the score of the class (gradient times input, where positive) or, with --reduce mean, all alike. Drift
-    is KL(learned || now) between the maps of the step that learned the class and of each later one, per
-    channel, mean over frames and channels, in nats. Example:
+    Attention has a map for every channel. Pictures show their mean, a channel
+    weighted by what it adds to the score of the class (gradient times input,
+    where positive) or, with --reduce mean, all alike. Drift is KL(then || now),
+    in nats, of a step's maps from those of the step that learned the class:
+    per channel, mean over frames and channels. Example:
 
     avcil attend run clip.mp4 --out attention
     """
@@ -167,6 +170,7 @@ def attention_by_step(
                 probability=share[predicted].item(),
                 maps=reduce_maps(output, channel_weights(network, output, weighted_by)),
                 drift=drift(outputs[learned], output) if step >= learned else None,
+                learned_here=step == learned,
             )
         )
     return steps
@@ -176,7 +180,9 @@ def _line(one: StepAttention) -> str:
     said = f"step {one.step + 1}: {one.label} {100 * one.probability:.0f} %"
     if one.drift is None:
         return f"{said}; the class is not learned yet"
-    return f"{said}; drift {one.drift.spatial:.4f} in space, {one.drift.temporal:.4f} in time"
+    if one.learned_here:
+        return f"{said}; the class is learned here"
+    return f"{said}; drift {one.drift.spatial:.2e} in space, {one.drift.temporal:.2e} in time"
 
 
 def _numbers(one: StepAttention) -> dict[str, object]:

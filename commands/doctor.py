@@ -16,10 +16,10 @@ MARKS = {"ok": "ok", "broken": "BROKEN", "absent": "-"}
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
-    """Try what avcil needs: packages, both decoders, sound, disk, memory, GPU, weights by name.
+    """Try what avcil needs here, and say what mends what does not work.
 
-    BROKEN stands before what extract, train or eval need; the exit code is then 1. What is only useful and
-    absent has a dash. Example:
+    BROKEN stands before what extract, train or eval need, and the exit code
+    is 1. What would be useful and is absent has a dash. Example:
 
     avcil doctor
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -68,10 +69,11 @@ def predict(
         str | None, typer.Option(help="audio: take videos without sound as silent.")
     ] = None,
 ) -> None:
-    """Classify new videos with the encoders and the recipe that the run was trained on.
+    """Classify new videos by what a run has learned.
 
-    A video that cannot be decoded is reported on standard error and does not stop the others; the exit code
-    is 0 if any video was classified, else 2. Example:
+    They are encoded as the run's cache was; the cache itself is not needed.
+    A video that cannot be decoded is reported on standard error, and the
+    others go on: the exit code is 0 if any was classified, else 2. Example:
 
     avcil predict run holiday.mp4 clips/ --top 3
     """
@@ -106,7 +108,7 @@ def predict(
     if as_json:
         typer.echo(_json(folder, chosen, results))
     elif as_csv:
-        typer.echo(_csv(results, top), nl=False)
+        sys.stdout.write(_csv(results, top))  # typer's echo takes escape sequences out of names
     for result in results:
         name = _text(result.video)
         if result.error is not None:

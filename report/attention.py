@@ -6,7 +6,7 @@ Knows no network and no video. Letters: N frames, T time (tubelets), S space (pa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from avcil.train.attention_maps import ReducedMaps
 TILE = 112  # pixels
 GAP, MARGIN, LINE, BARS = 4, 12, 20, 30
 FRAME_MS = 250
-PAPER, INK, FAINT = (255, 255, 255), (32, 32, 32), (190, 190, 190)
+PAPER, INK, BAR = (255, 255, 255), (32, 32, 32), (159, 42, 99)
 # Inferno (matplotlib, CC0) at even distances, dark to light.
 COLOURS = np.array(
     [(0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99), (212, 72, 66), (245, 125, 21), (250, 193, 39)]
@@ -68,9 +68,9 @@ class AttentionFigure:
         for row, spatial, temporal in zip(self.rows, self._spatial, self._temporal, strict=True):
             page.caption(row.caption)
             page.tiles([self._heat(self.frames[i], spatial[t]) for t, i in enumerate(middle)])
-            page.bars(temporal / self._most_temporal, 1 / time / self._most_temporal)
-        page.legend(*self._range)
-        page.image.save(path)
+            page.bars((temporal - 1) / self._furthest)
+        page.legend(*self._range, self._furthest)
+        page.whole().save(path, optimize=True)
 
     def write_gif(self, path: Path) -> None:
         """The frames in turn: the picture and beside it the heat map of every step."""
@@ -81,9 +81,8 @@ class AttentionFigure:
             page = _Page(2 * MARGIN + (len(self.rows) + 1) * (TILE + GAP) - GAP, (), 1)
             page.caption("picture", *(f"step {step}" for step in range(1, len(self.rows) + 1)))
             page.tiles([_tile(frame), *(self._heat(frame, spatial[t]) for spatial in self._spatial)])
-            shares = [0.0, *(temporal[t] / self._most_temporal for temporal in self._temporal)]
-            page.bars(np.array(shares), 1 / time / self._most_temporal)
-            images.append(page.image.crop((0, 0, page.image.width, page.y)))
+            page.bars([None, *((temporal[t] - 1) / self._furthest for temporal in self._temporal)])
+            images.append(page.whole())
         images[0].save(path, save_all=True, append_images=images[1:], duration=FRAME_MS, loop=0)
 
     @property
@@ -93,11 +92,13 @@ class AttentionFigure:
 
     @property
     def _temporal(self) -> list[np.ndarray]:
-        return [row.maps.temporal.cpu().numpy() for row in self.rows]
+        """Weights as multiples of an even share, [T] a row."""
+        return [row.maps.temporal.cpu().numpy() * len(row.maps.temporal) for row in self.rows]
 
     @property
-    def _most_temporal(self) -> float:
-        return float(max(one.max() for one in self._temporal))
+    def _furthest(self) -> float:
+        """How far the weights over time lie from an even share, at most."""
+        return max(float(np.abs(one - 1).max()) for one in self._temporal) or 1.0
 
     @property
     def _range(self) -> tuple[float, float]:
@@ -139,27 +140,32 @@ class _Page:
             self.image.paste(image, (MARGIN + number * (TILE + GAP), self.y))
         self.y += TILE
 
-    def bars(self, shares: np.ndarray, even: float) -> None:
-        """A bar under each tile, `shares` of the full height, with a line where all would be even."""
-        bottom, full = self.y + BARS - GAP, BARS - 2 * GAP
+    def bars(self, shares: Iterable[float | None]) -> None:
+        """A bar under each tile, up or down from the line of an even share; -1 to 1 is the full height."""
+        middle, full = self.y + BARS // 2, BARS // 2 - GAP
         for number, share in enumerate(shares):
             left = MARGIN + number * (TILE + GAP)
-            if share > 0:
-                self.draw.rectangle((left, bottom - full * share, left + TILE - 1, bottom), tuple(COLOURS[2]))
-                self.draw.line((left, bottom - full * even, left + TILE - 1, bottom - full * even), FAINT)
+            if share is not None:
+                ends = sorted((middle, middle - full * share))
+                self.draw.rectangle((left, ends[0], left + TILE - 1, ends[1]), BAR)
+                self.draw.line((left, middle, left + TILE - 1, middle), INK)
         self.y += BARS + GAP
 
     def skip(self, pixels: int) -> None:
         self.y += pixels - LINE
 
-    def legend(self, least: float, most: float) -> None:
-        """The scale of the colours."""
+    def legend(self, least: float, most: float, furthest: float) -> None:
+        """The scales of colours and bars."""
         ramp = _coloured(np.linspace(0, 1, 2 * TILE)[None].repeat(LINE - 6, 0)).astype(np.uint8)
         self.image.paste(Image.fromarray(ramp), (MARGIN, self.y))
-        words = (
-            f"{least:.2f} to {most:.2f} times an even share of a frame; bars: share of time, line: even share"
-        )
+        space = f"in space: {least:.2f} to {most:.2f} times an even share of the frame"
+        words = f"{space}; bars, in time: an even share, give or take {furthest:.1%} of it"
         self.draw.text((MARGIN + 2 * TILE + 8, self.y - 2), words, INK, self.font)
+        self.y += LINE
+
+    def whole(self) -> Image.Image:
+        """What was filled."""
+        return self.image.crop((0, 0, self.image.width, self.y + MARGIN))
 
 
 def _tile(frame: np.ndarray) -> Image.Image:
