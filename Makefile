@@ -3,10 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: demo test check format lint types clean
+.PHONY: demo methods test check format lint types clean
 
 demo: .venv/installed
 	$(BIN)/avcil demo --out $(OUT)
+
+# Every method in every modality on made-up tokens, and the table that compares them.
+methods: .venv/installed
+	$(BIN)/python -m benchmarks.methods
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest

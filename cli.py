@@ -13,6 +13,7 @@ import typer
 from avcil import __version__, rest_idle_threads
 from avcil.commands.attend import attend
 from avcil.commands.cache import app as cache
+from avcil.commands.compare import compare
 from avcil.commands.console import err, out, printable
 from avcil.commands.demo import demo
 from avcil.commands.doctor import doctor
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(extract)
 app.command()(train)
 app.command(name="eval")(evaluate)
+app.command()(compare)
 app.command()(predict)
 app.command()(attend)
 app.command()(doctor)

@@ -1,7 +1,8 @@
 """Owns the token cache: what it holds, how it is written and read. Knows files and arrays only.
 
 A cache is a folder: `cache.json` (what the tokens are), `manifest.csv` (which clips), `failures.csv`
-(which clips could not be encoded) and `shard-*.h5` (the tokens, each row with its checksum).
+(which clips could not be encoded), `flags.csv` (remarks on others) and `shard-*.h5` (the tokens, each row
+with its checksum). `docs/cache-format.md` describes every byte.
 """
 
 from avcil.cache.reader import TokenCache, Tokens

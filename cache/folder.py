@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from avcil.cache.metadata import FAILURES_NAME, FLAGS_NAME, INFO_NAME, MANIFEST_NAME
@@ -36,6 +37,16 @@ def unlock(fd: int) -> None:
     """Give up the lock that `lock` returned."""
     fcntl.flock(fd, fcntl.LOCK_UN)  # said aloud: a forked child may still hold the descriptor
     os.close(fd)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the cache at `path`; raises as `lock` does."""
+    fd = lock(path)
+    try:
+        yield
+    finally:
+        unlock(fd)
 
 
 def remove_temporaries(path: Path) -> None:

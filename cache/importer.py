@@ -17,13 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from avcil.cache.features import Features
+from avcil.cache.quantise import LARGEST
 from avcil.cache.schema import CacheClip, CacheInfo
 from avcil.cache.writer import CacheWriter
 from avcil.errors import CacheError
 
 BATCH_BYTES = 80 * 10**6  # of float32 tokens: 16 published clips; about three batches are in memory at once
 MAX_BATCH = 1000  # clips
-_LARGEST = {"float16": float(np.finfo(np.float16).max)}  # what a token may be, by number type
+_LARGEST = {
+    "float16": float(np.finfo(np.float16).max),
+    "int8": LARGEST,
+}  # what a token may be, by number type
 
 Failure = tuple[str, str]  # kind, detail
 

@@ -55,20 +55,23 @@ class MappedShard:
     def copy_row(self, row: int, out: Mapping[str, np.ndarray], *, verify: bool) -> None:
         """Copy a written row into contiguous arrays, all of its parts or `audio` alone.
 
-        With `verify`, the checksum is taken of the copy, of which the caller then knows that it is right.
+        With `verify`, the row's checksum is checked first: nothing of a damaged row is copied.
 
         Raises:
             CacheError: the file was cut short since it was opened, or the checksum does not match.
         """
         self._check_size()
-        for name, target in out.items():
-            target[...] = self.parts[name][row]
-        if verify and not self._matches(row, out):
+        stored = {name: self.parts[name][row] for name in out}
+        # Before copying: a row that was just summed up comes from the processor's cache, which a copy of it,
+        # written past the cache, does not. Rows are never rewritten in place.
+        if verify and not self._matches(row, stored):
             raise CacheError(
                 f"{self.shard.path}, row {row}: the tokens of clip {self.shard.ids[row]!r} do not match "
                 "their checksum: the file is damaged; `avcil cache verify --repair` marks them missing, so "
                 "that extract redoes them"
             )
+        for name, target in out.items():
+            target[...] = stored[name]
 
     def row_matches(self, row: int) -> bool:
         """Whether a written row, all of it, matches its checksums; nothing is copied.

@@ -131,7 +131,8 @@ def read_flags(folder: Path) -> dict[str, str]:
     path = folder / FLAGS_NAME
     if not path.exists():
         return {}
-    return {row[0]: row[1] for _, row in _read_table(path, _FLAGS_HEADER, "without it no clip is flagged")}
+    mend = "delete it: only its remarks are lost"
+    return {row[0]: row[1] for _, row in _read_table(path, _FLAGS_HEADER, mend)}
 
 
 def write_failures(folder: Path, failures: Mapping[str, tuple[str, str]]) -> None:

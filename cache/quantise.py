@@ -9,13 +9,14 @@ import numpy as np
 
 LIMIT = 127
 SCALE_DTYPE = np.dtype("<f2")
+LARGEST = LIMIT * float(np.finfo(SCALE_DTYPE).max)  # the largest magnitude that can be stored
 
 
 def quantise(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tokens [..., D] of any floating-point type as int8 [..., D] and float16 scales [...].
 
     A token of zeros has the scale 0. The scale is infinite or NaN where the token is, or where it exceeds
-    127 times the largest float16 (65504): who stores it must refuse that.
+    `LARGEST`: who stores it must refuse that.
     """
     wide = tokens.astype(np.float32)  # a copy: worked on in place below
     largest = np.maximum(wide.max(-1), -wide.min(-1)) / LIMIT

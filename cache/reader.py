@@ -127,7 +127,7 @@ class TokenCache:
         """Copy the tokens of `ids` out of the cache: `visual` [n, T, S, D], `audio` [n, D].
 
         With `out`, into its arrays, like those of `empty`, which are returned: one copy, from the file's
-        pages to there. With `verify`, the checksum is taken of the copy that is returned.
+        pages to there. With `verify`, every checksum is checked.
 
         Raises:
             CacheError: a clip is unknown or has no tokens; a checksum does not match (names id, shard, row);

@@ -25,8 +25,7 @@ def relabel(path: Path, table: Path) -> int:
             another process writes the cache.
     """
     info = metadata.read_info(path)  # before the lock, which would make a folder
-    lock = folder.lock(path)
-    try:
+    with folder.locked(path):
         known, reason = _manifest(path)
         clips = dict(known)
         stored = [clip_id for shard in shard_paths(path).values() for clip_id in open_shard(shard, info).ids]
@@ -38,8 +37,6 @@ def relabel(path: Path, table: Path) -> int:
         if lacking := [clip_id for clip_id in stored if clip_id not in clips]:
             raise CacheError(f"{table} must list all clips, {lacking[0]!r} is missing, because {reason}")
         metadata.write_manifest(path, clips.values())
-    finally:
-        folder.unlock(lock)
     return sum(clip != known.get(clip_id) for clip_id, clip in clips.items())
 
 

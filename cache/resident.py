@@ -1,48 +1,191 @@
-"""Owns the tokens of a step as tensors on a device; the only place of the cache that knows torch."""
+"""Owns where the tokens of a step stay: on the GPU, in RAM or in the cache's files, as the budget goes.
+
+Every placement gives the same numbers: tokens stay as stored and are widened a batch at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from avcil.cache.reader import TokenCache
+from avcil.cache.budget import SHARE, Budget, Demand, Place, Placement, TokenPlan, available_ram, place
+from avcil.cache.gpu_fetch import fetch_ahead, pin, room_for
+from avcil.cache.read_ahead import read_ahead, read_into
+from avcil.cache.reader import TokenCache, Tokens
+from avcil.cache.step_tokens import ResidentTokens, StepTokens, StoredRows, TokenBatch
+
+__all__ = [
+    "PinnedTokens",
+    "ResidentTokens",
+    "StepTokens",
+    "StreamedTokens",
+    "TokenBatch",
+    "TokenSet",
+    "free_budget",
+    "load_audio",
+    "load_tokens",
+]
+LOAD_CLIPS = 64  # that go to the GPU at a time: 0.3 GB of RAM for two loads at full size
+
+
+class PinnedTokens(StepTokens):
+    """Tokens in RAM that a GPU fetches by itself, a batch ahead of the one it computes on."""
+
+    def __init__(self, tokens: Tokens, device: torch.device, *, audio: bool = True) -> None:
+        self._memory = tokens  # pinned as long as it is referred to
+        pin(tokens)
+        self._host = _as_tensors(tokens, audio=audio)
+        self._device = device
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def select(self, orders: Iterable[Tensor]) -> Iterator[StoredRows]:
+        """The clips on the GPU."""
+        return fetch_ahead(self._host.select(orders), self._device)
+
+
+class StreamedTokens(StepTokens):
+    """Tokens that stay in the cache: the next batch is read and verified while one is used."""
+
+    def __init__(
+        self, cache: TokenCache, ids: Sequence[str], device: torch.device, *, audio: bool = True
+    ) -> None:
+        self._cache = cache
+        self._ids = ids
+        self._device = device
+        self._audio = audio
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def select(self, orders: Iterable[Tensor]) -> Iterator[StoredRows]:
+        """The clips in RAM, or on the GPU.
+
+        Raises:
+            CacheError: a clip has no tokens or its checksum does not match.
+        """
+        on_gpu = self._device.type == "cuda"
+        buffers: list[Tokens | None] = [None, None]
+
+        def read(k: int, rows: Tensor) -> StoredRows:
+            tokens = buffers[k % 2]
+            if tokens is None or len(tokens.audio) < len(rows):
+                tokens = buffers[k % 2] = self._cache.empty(len(rows))
+                if on_gpu:
+                    pin(tokens)
+            read_into(self._cache, [self._ids[row] for row in rows.tolist()], tokens)
+            return StoredRows(_as_tensors(tokens, audio=self._audio), torch.arange(len(rows)))
+
+        stored = read_ahead(read, orders)
+        return fetch_ahead(stored, self._device) if on_gpu else stored
 
 
 @dataclass(frozen=True)
-class ResidentTokens:
-    """Tokens of some clips, in the precision they are stored in; a part nobody asked for is None.
+class TokenSet:
+    """A set of clips whose tokens a step needs.
 
     Attributes:
-        audio: [n, D] audio vectors.
-        visual: [n, T, S, D] visual tokens.
+        name: what they are, in the plural, such as "exemplars".
+        ids: the clips.
+        batch: how many are gathered at a time.
     """
 
-    audio: Tensor | None
-    visual: Tensor | None
-
-    def gather(self, rows: Tensor, dtype: torch.dtype) -> ResidentTokens:
-        """The clips at positions `rows` [m], widened to `dtype`; stays on the device."""
-        return ResidentTokens(
-            None if self.audio is None else self.audio[rows].to(dtype),
-            None if self.visual is None else self.visual[rows].to(dtype),
-        )
+    name: str
+    ids: Sequence[str]
+    batch: int
 
 
-def load_resident(
-    cache: TokenCache, ids: Sequence[str], device: torch.device, *, audio: bool = True, visual: bool = True
-) -> ResidentTokens:
-    """Read the tokens of `ids` once, in that order, and keep them on `device`.
+def load_tokens(
+    cache: TokenCache,
+    sets: Sequence[TokenSet],
+    device: torch.device,
+    budget: Budget,
+    *,
+    audio: bool = True,
+    visual: bool = True,
+) -> tuple[list[StepTokens], TokenPlan]:
+    """Bring the tokens of a step where they will be used, as far as the budget goes.
+
+    Args:
+        cache: where they are.
+        sets: those that are touched most first.
+        device: where they will be used.
+        budget: what they may take.
+        audio: whether audio vectors are needed.
+        visual: whether visual tokens are; audio vectors alone are always resident.
 
     Raises:
         CacheError: a clip has no tokens or its checksum does not match.
     """
-    if not visual:
-        return ResidentTokens(torch.from_numpy(cache.read_audio(ids)).to(device), None)
-    tokens = cache.read(ids)
+    info, on_gpu = cache.info, device.type == "cuda"
+    clip_bytes = info.audio.row_bytes + (info.visual.row_bytes if visual else 0)
+    demands = [Demand(one.name, len(one.ids), clip_bytes, one.batch) for one in sets]
+    if visual:
+        placements = place(demands, budget, on_gpu=on_gpu)
+        tokens = [
+            _load(cache, one.ids, device, placement.place, audio)
+            for one, placement in zip(sets, placements, strict=True)
+        ]
+    else:
+        placements = tuple(Placement(demand, "device" if on_gpu else "ram") for demand in demands)
+        tokens = [load_audio(cache, one.ids, device) for one in sets]
+    dtype = info.visual.dtype if visual else info.audio.dtype
+    return tokens, TokenPlan(placements, dtype, budget.device_bytes if on_gpu else budget.host_bytes)
+
+
+def load_audio(cache: TokenCache, ids: Sequence[str], device: torch.device) -> StepTokens:
+    """The audio vectors of `ids` alone, on the device; the visual tokens are not touched.
+
+    Raises:
+        CacheError: a clip has no tokens or the checksum of its audio vector does not match.
+    """
+    return ResidentTokens(torch.from_numpy(cache.read_audio(ids)).to(device), None)
+
+
+def free_budget(device: torch.device, asked_bytes: int | None = None) -> Budget:
+    """What tokens may take now: `asked_bytes` where they are used, by default a share of what is free."""
+    host = int(SHARE * available_ram())
+    if device.type != "cuda":
+        return Budget(0, host if asked_bytes is None else asked_bytes)
+    free = torch.cuda.mem_get_info(device)[0]
+    return Budget(int(SHARE * free) if asked_bytes is None else asked_bytes, host)
+
+
+def _load(
+    cache: TokenCache, ids: Sequence[str], device: torch.device, place: Place, audio: bool
+) -> StepTokens:
+    streamed = StreamedTokens(cache, ids, device, audio=audio)
+    if place == "streamed":
+        return streamed
+    if place == "device":
+        return _load_on_gpu(streamed, device)
+    stored = cache.empty(len(ids))
+    read_into(cache, ids, stored)
+    return _as_tensors(stored, audio=audio) if place == "ram" else PinnedTokens(stored, device, audio=audio)
+
+
+def _load_on_gpu(source: StreamedTokens, device: torch.device) -> ResidentTokens:
+    """Read every clip once, a few at a time, to where it stays."""
+    whole: ResidentTokens | None = None
+    done = 0
+    for part in source.select(torch.split(torch.arange(len(source)), LOAD_CLIPS)):
+        whole = whole or room_for(part.tokens, len(source), device)
+        end = done + len(part.rows)
+        for name in ("audio", "visual", "visual_scale"):
+            if (target := getattr(whole, name)) is not None:
+                target[done:end].copy_(getattr(part.tokens, name)[: end - done])
+        done = end
+    assert whole is not None
+    return whole
+
+
+def _as_tensors(tokens: Tokens, *, audio: bool) -> ResidentTokens:
+    """The same memory as tensors."""
+    scale = None if tokens.visual_scale is None else torch.from_numpy(tokens.visual_scale)
     return ResidentTokens(
-        torch.from_numpy(tokens.audio).to(device) if audio else None,
-        torch.from_numpy(tokens.visual).to(device),
+        torch.from_numpy(tokens.audio) if audio else None, torch.from_numpy(tokens.visual), scale
     )

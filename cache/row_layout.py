@@ -5,12 +5,12 @@ token. 0 says "not written"; a checksum that happens to be 0 is stored as 1. `au
 the audio token alone, so that sound can be read and checked without the 700 times larger picture.
 """
 
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from avcil.cache.checksum import crc32
 from avcil.cache.quantise import SCALE_DTYPE
 from avcil.cache.schema import CacheInfo
 
@@ -40,9 +40,9 @@ def datasets(n: int, info: CacheInfo) -> Layout:
 
 def row_crc(clip_id: str, row: Mapping[str, np.ndarray]) -> int:
     """The checksum of a row; its arrays in the order of `parts`, contiguous, as on disk."""
-    crc = zlib.crc32(clip_id.encode("utf-8"))
+    crc = crc32(clip_id.encode("utf-8"))
     for part in row.values():
-        crc = zlib.crc32(part.data, crc)
+        crc = crc32(part.data, crc)
     return crc or 1
 
 

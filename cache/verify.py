@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,16 +72,11 @@ def mark_missing(cache: TokenCache, bad: Sequence[BadRow]) -> None:
         CacheError: a cache is being written by another process or cannot be written.
     """
     for path in dict.fromkeys(one.shard.parent for one in bad):
-        lock = folder.lock(path)
-        try:
-            rows = RowWriter.of_cache(path, cache.info)
+        with folder.locked(path), closing(RowWriter.of_cache(path, cache.info)) as rows:
             for one in bad:
                 if one.shard.parent == path:
                     rows.unwrite(one.id)
             rows.sync()
-            rows.close()
-        finally:
-            folder.unlock(lock)
 
 
 def _bad_among(rows: Sequence[tuple[MappedShard, int]]) -> list[BadRow]:

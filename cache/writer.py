@@ -25,7 +25,9 @@ NOTE_INTERVAL_S = 2.0
 class CacheWriter:
     """Fills a cache, from the start or from where another writer was stopped. A context manager.
 
-    Holds the cache's lock from `open` to `close`. Not for several threads at once.
+    `open` it with all clips, then `write` the tokens of those that are `missing`, a batch at a time; any
+    process that can make arrays may do so, see `examples/fill_a_cache.py`. Holds the cache's lock from `open`
+    to `close`. Not for several threads at once.
     """
 
     path: Path
@@ -125,7 +127,8 @@ class CacheWriter:
             CacheError: the id is unknown or has tokens.
         """
         self._check_known(id)
-        self._failures[id] = (kind, detail.replace("\0", " "))
+        writable = detail.encode("utf-8", "backslashreplace").decode("utf-8")  # a file name may be any bytes
+        self._failures[id] = (kind, writable.replace("\0", " "))
         self._note_failures()
 
     def discard(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from avcil.commands.cache_import import cache_import
 from avcil.commands.console import err, out, printable, show
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_BAD_ROWS_SHOWN = 20
 
 app = typer.Typer(help="Look at a token cache, check it, take its tokens elsewhere.", no_args_is_help=True)
+app.command("import")(cache_import)
 
 CachePath = Annotated[Path, typer.Argument(help="Folder of the token cache.", metavar="CACHE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print all of it for other programs.")]

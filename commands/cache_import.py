@@ -40,7 +40,9 @@ def cache_import(
             help="released-ave (frames at 10 per second), released (8), auto: AVE's are a .npy file."
         ),
     ] = "auto",
-    dtype: Annotated[str, typer.Option(help="Type of the visual tokens: float16 or float32.")] = "float16",
+    tokens: Annotated[
+        str, typer.Option(help="How visual tokens are stored: float16, float32, or int8 at half the size.")
+    ] = "float16",
 ) -> None:
     """Turn features that the authors of AV-CIL published into a token cache.
 
@@ -60,7 +62,7 @@ def cache_import(
     with closing(open_features(visual)) as seen, closing(open_features(audio)) as heard:
         if recipe == "auto":  # the features of the larger data sets are published as HDF5
             recipe = "released" if isinstance(seen, Hdf5Features) else "released-ave"
-        summary = run_import(cache, clips, seen, heard, recipe, dtype)
+        summary = run_import(cache, clips, seen, heard, recipe, tokens)
     _show(summary, cache)
     out.print(f"cache: {cache}\nnext: avcil train {quote(str(cache))} --out RUN --steps N", markup=False)
 
@@ -78,7 +80,7 @@ def listed_clips(splits: Path) -> list[CacheClip]:
 
 
 def run_import(
-    cache: Path, clips: list[CacheClip], visual: Features, audio: Features, recipe: str, dtype: str
+    cache: Path, clips: list[CacheClip], visual: Features, audio: Features, recipe: str, tokens: str
 ) -> ImportSummary:
     """Import with progress shown; `recipe` is one of `RECIPES`."""
     from avcil.cache import CacheInfo, TokenSpec
@@ -92,7 +94,7 @@ def run_import(
         raise ConfigError(f"recipe is {recipe!r}; it must be auto or one of {', '.join(RECIPES)}")
     visual_shape, audio_shape = released_shapes(clips, visual, audio)
     info = CacheInfo(
-        visual=TokenSpec(visual_shape, dtype),
+        visual=TokenSpec(visual_shape, tokens),
         audio=TokenSpec(audio_shape, "float32"),
         recipe=RECIPES[recipe].to_dict(),
         visual_encoder=released_encoder("visual", "videomae"),

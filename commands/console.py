@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.measure import Measurement
 
+from avcil.report.labels import printable as printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -14,17 +16,29 @@ out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
-def show(table: Table) -> None:
-    """Print a table at its own width: a file or a pipe has no edge, and a narrow terminal may wrap."""
-    natural = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
-    out.print(table, width=max(out.width, natural))
+def show(table: Table, *, prose: bool = False) -> None:
+    """Print a table at its own width: a file or a pipe has no edge, and a narrow terminal may wrap.
 
-
-def printable(text: str) -> str:
-    """`text` in one line, with control characters (a label may hold any) made visible."""
-    return "".join(c if c.isprintable() else " " if c == "\n" else repr(c)[1:-1] for c in text)
+    One that holds `prose` is wrapped at a terminal's edge instead.
+    """
+    if prose and out.is_terminal:
+        out.print(table, soft_wrap=False)
+        return
+    table.width = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
+    out.print(table)
 
 
 def say(command: str) -> None:
     """Print a command as one that could be typed."""
     out.print(f"\n$ {command}", markup=False, style="bold")
+
+
+def exclusive(asked: dict[str, bool]) -> str | None:
+    """The one option of several that was given, None without."""
+    from avcil.errors import ConfigError
+
+    chosen = [name for name, wanted in asked.items() if wanted]
+    if len(chosen) > 1:
+        given = " and ".join(f"--{name}" for name in chosen)
+        raise ConfigError(f"{given} exclude each other; give one of them")
+    return chosen[0] if chosen else None

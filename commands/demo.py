@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from avcil.commands.console import out, say, show
-from avcil.commands.evaluate import run_evaluation
+from avcil.commands.evaluate import run_evaluation, write_report
 from avcil.commands.extract import run_extraction
-from avcil.commands.train import override, run_training
-from avcil.errors import ConfigError
+from avcil.commands.train import run_training
 
 DEMO_RUNS = (
     ("upper-bound", "audio"),
@@ -20,6 +19,7 @@ DEMO_RUNS = (
     ("avcil", "audio-visual"),
     ("finetune", "audio-visual"),
 )
+REPORTED = ("avcil", "audio-visual")  # its first run gets a page
 
 
 def demo(
@@ -34,19 +34,23 @@ def demo(
     """
     from avcil.extract.demo_videos import DemoSpec, render_demo
     from avcil.report.progress import progress
+    from avcil.train.sweep import parse_seeds
 
-    training_seeds = parse_seeds(seeds)
+    training_seeds = parse_seeds(seeds, "--seeds")
     with progress(out, "rendering videos") as on_progress:
         table = render_demo(folder, DemoSpec(), on_progress)
     out.print(f"videos: {folder / 'videos'}, listed in {table}", markup=False)
     if data_only:
         return
 
+    from avcil.cache import TokenCache
     from avcil.extract.engine import ExtractOptions
     from avcil.extract.manifest import read_source
     from avcil.extract.splits import SplitRule
     from avcil.report import tables
-    from avcil.train.config import load_config
+    from avcil.report.words import title
+    from avcil.train.protocol_file import load_protocol
+    from avcil.train.run import plan_run
 
     cache = folder / "cache"
     encoders = "--visual-encoder demo --audio-encoder demo"
@@ -55,6 +59,7 @@ def demo(
     options = ExtractOptions(visual_encoder="demo", audio_encoder="demo")
     run_extraction(read_source(table, split=SplitRule()), cache, options)
 
+    tokens, protocol = TokenCache(cache), load_protocol("demo")
     rows = []
     for method, modality in DEMO_RUNS:
         results = []
@@ -62,21 +67,16 @@ def demo(
             run = folder / "runs" / f"{method}-{modality}-seed{seed}"
             choice = f"--protocol demo --method {method} --modality {modality} --seed {seed}"
             say(f"avcil train {cache} --out {run} {choice}")
-            config = override(load_config("demo"), method=method, modality=modality, training={"seed": seed})
-            run_training(cache, run, config)
-            results.append(run_evaluation(run))
-        rows.append((tables.title(results[0]), results))
+            config = protocol.configuration(method=method, modality=modality, training={"seed": seed})
+            trained = run_training(plan_run(tokens, config), run)
+            results.append(run_evaluation(trained))
+            if (method, modality) == REPORTED and seed == training_seeds[0]:
+                report = write_report(trained, results[-1])
+        rows.append((title(results[0]), results))
     seeds_said = f"mean of seeds {seeds}" if len(training_seeds) > 1 else f"seed {seeds}"
     out.print()
     show(tables.comparison_table(rows))
     out.print(f"({seeds_said}; demo encoders: small, random)")
     out.print(f"\nvideos: {folder / 'videos'}\ncache:  {cache}\nruns:   {folder / 'runs'}", markup=False)
-    out.print(f"next:   avcil eval {run}", markup=False)
-
-
-def parse_seeds(text: str) -> list[int]:
-    """`42,43,44` as numbers."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds {text!r}; give whole numbers like 42,43,44") from None
+    out.print(f"report: {report} (open it in a browser: what AV-CIL learned and forgot)", markup=False)
+    out.print(f"next:   avcil eval {report.parent}", markup=False)

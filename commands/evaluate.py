@@ -2,50 +2,100 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.console import err, out, show
+from avcil.commands.console import err, exclusive, out, show
 
 if TYPE_CHECKING:
-    from avcil.train.evaluate import Evaluation
+    from avcil.train.results import Evaluation, Split
+    from avcil.train.run_folder import RunFolder
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder of avcil train.")],
     cache: Annotated[
-        Path | None, typer.Option(help="The run's cache, if it was moved.", show_default="where it was")
+        list[Path] | None,
+        typer.Option(help="The run's cache, if it was moved; once for each.", show_default="where it was"),
     ] = None,
+    split: Annotated[str, typer.Option(help="test or val clips.")] = "test",
+    html: Annotated[
+        bool, typer.Option("--html", help="Write a page with everything, RUN/report.html.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one number a line, as fractions.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX, with booktabs.")] = False,
 ) -> None:
     """Show what a run learned and what it forgot.
 
-    The test clips are classified again with every step's network and compared with training's record.
+    The clips are classified again with every step's network and compared with training's record. Example:
+
+    avcil eval run --html
     """
-    from avcil.report import tables
+    from avcil.report.evaluation_text import FORMATS
+    from avcil.train.run_folder import RunFolder
 
-    result = run_evaluation(run, cache)
-    if as_json:
-        from avcil.train.metrics import DEFINITIONS
+    chosen = exclusive({"html": html, "json": as_json, "csv": csv, "latex": latex})
+    folder = RunFolder.open(run)
+    result = run_evaluation(folder, cache or (), split=checked_split(split))
+    if chosen == "html":
+        out.print(f"report: {write_report(folder, result)}", markup=False)
+    elif chosen is not None:
+        typer.echo(FORMATS[chosen](result), nl=False)
+    else:
+        show_evaluation(result)
+        out.print(f"next: avcil eval {quote(str(run))} --html for a page with all of it", markup=False)
 
-        typer.echo(json.dumps({**asdict(result), "definitions": DEFINITIONS}, ensure_ascii=False, indent=1))
-        return
-    for table in (tables.steps_table(result), tables.matrix_table(result)):
-        show(table)
-        out.print()
-    for line in tables.headline(result):
-        out.print(line, markup=False)
 
-
-def run_evaluation(run_path: Path, cache_path: Path | None = None) -> Evaluation:
+def run_evaluation(run: RunFolder, cache_paths: Sequence[Path] = (), *, split: Split = "test") -> Evaluation:
     """Evaluate a run, with progress on standard error."""
     from avcil.report.progress import progress
     from avcil.train.evaluate import evaluate_run
-    from avcil.train.run_folder import RunFolder
 
     with progress(err, "evaluating") as on_step:
-        return evaluate_run(RunFolder.open(run_path), cache_path, on_step)
+        return evaluate_run(run, cache_paths, on_step, split=split)
+
+
+def write_report(run: RunFolder, result: Evaluation) -> Path:
+    """Write the page of a run into its folder and return its path; validation clips have their own."""
+    from avcil.report.run_page import run_page
+    from avcil.train.whole_files import write_text
+
+    path = run.path / ("report.html" if result.split == "test" else f"report-{result.split}.html")
+    write_text(path, run_page(run, result))
+    return path
+
+
+def show_evaluation(result: Evaluation) -> None:
+    """Print everything that fits a terminal."""
+    from avcil.report import tables
+    from avcil.report.words import story
+    from avcil.train.metrics import most_confused
+    from avcil.train.results import MOST_CONFUSED
+
+    show(tables.paragraph(" ".join(story(result))), prose=True)
+    out.print()
+    show(tables.steps_table(result))
+    out.print()
+    show(tables.matrix_table(result))
+    out.print()
+    show(tables.class_table(result))
+    out.print()
+    confused = most_confused(result.confusion, result.classes, MOST_CONFUSED)
+    if confused:
+        show(tables.confusion_table(confused))
+        out.print()
+    show(tables.headline_table(result), prose=True)
+
+
+def checked_split(name: str) -> Split:
+    """`name` as a split that can be evaluated."""
+    from avcil.errors import ConfigError
+
+    if name not in ("test", "val"):
+        raise ConfigError(f"--split {name!r}; choose test or val")
+    return "val" if name == "val" else "test"

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avcil.commands.compare import compare_runs, show_comparisons
 from avcil.commands.console import out
 
 if TYPE_CHECKING:
-    from avcil.train.config import RunConfig
+    from avcil.cache.budget import TokenPlan
+    from avcil.train.run import Plan
     from avcil.train.run_folder import RunFolder
 
 CHANGED = ", changed"  # of a protocol that options override: its numbers are not the protocol's
 
 
 def train(
-    cache: Annotated[Path, typer.Argument(help="Token cache of avcil extract.")],
+    caches: Annotated[
+        list[Path], typer.Argument(metavar="CACHE", help="Token cache of avcil extract, or several.")
+    ],
     run: Annotated[Path, typer.Option("--out", help="Run folder to write or to go on with.")],
-    method: Annotated[str | None, typer.Option(help="avcil, finetune or upper-bound.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="finetune, lwf, icarl-nme, icarl-fc, ss-il, afc-nme, afc-lsc, avcil, upper-bound, or your "
+            "own package.module:NAME.",
+            show_default="avcil",
+        ),
+    ] = None,
     modality: Annotated[str | None, typer.Option(help="audio-visual, audio or visual.")] = None,
     fidelity: Annotated[
         str | None, typer.Option(help="released (as the published program) or corrected (as the papers).")
@@ -31,18 +44,36 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Cut the classes into this many steps.")] = None,
     classes_per_step: Annotated[int | None, typer.Option(help="Or into steps of this many.")] = None,
+    base: Annotated[int | None, typer.Option(help="Or into a first step of this many, and then ...")] = None,
+    increment: Annotated[int | None, typer.Option(help="... this many at a time.")] = None,
     memory: Annotated[
         int | None, typer.Option(help="Exemplars in total.", show_default="12 per class")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs per step.", show_default="200")] = None,
+    memory_per_class: Annotated[int | None, typer.Option(help="Or exemplars of every class.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs per step.", show_default="the protocol's, else 200")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Weights, batches, exemplars.", show_default="42")] = None,
     order_seed: Annotated[
         int | None, typer.Option(help="Shuffle the classes with this seed.", show_default="as listed")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Several like 42,43,44: a run each, in folders of their own in --out.")
+    ] = None,
+    order_seeds: Annotated[
+        str | None, typer.Option(help="Several orders of the classes like 0,1: each with every seed.")
     ] = None,
     select: Annotated[
         str | None, typer.Option(help="best_val or last epoch of a step.", show_default="best_val")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write scalars to RUN/tensorboard.")
+    ] = False,
+    token_budget_gb: Annotated[
+        float | None,
+        typer.Option(help="What tokens may take on the device.", show_default="60 % of what is free"),
+    ] = None,
 ) -> None:
     """Learn the classes of a cache step by step.
 
@@ -50,54 +81,82 @@ def train(
 
     avcil train cache --out run --method avcil --steps 4 --memory 340
     """
-    from avcil.train.config import RunConfig, load_config
+    from avcil.cache import TokenCache
+    from avcil.errors import ConfigError, RunError
+    from avcil.train.config import RunConfig
+    from avcil.train.methods import METHODS
+    from avcil.train.protocol_file import ProtocolFile, load_protocol
+    from avcil.train.run import plan_run
+    from avcil.train.run_folder import is_run
+    from avcil.train.sweep import parse_seeds, sweep
 
-    config = load_config(protocol) if protocol else RunConfig()
-    if steps is not None or classes_per_step is not None:  # the protocol's own cut gives way
-        uncut = replace(config.protocol, steps=None, classes_per_step=None, step_sizes=())
-        config = replace(config, protocol=uncut)
-    changed = (steps, classes_per_step, memory, order_seed, epochs, select)
+    for one, several, option in ((seed, seeds, "seed"), (order_seed, order_seeds, "order-seed")):
+        if one is not None and several is not None:
+            raise ConfigError(f"--{option} and --{option}s exclude each other; give one of them")
+    cut = {"steps": steps, "classes_per_step": classes_per_step, "base": base, "increment": increment}
+    file = load_protocol(protocol) if protocol else ProtocolFile(RunConfig(), {})
+    own = file.config.protocol  # gives way, in its cut and its memory, to what is asked for
+    if any(option is not None for option in cut.values()):
+        own = own.uncut()
+    if memory is not None or memory_per_class is not None:
+        own = replace(own, memory=None, memory_per_class=None)
+    file = file.changed(protocol=own)
+    file.require_methods(METHODS)
+    changed = (*cut.values(), memory, memory_per_class, order_seed, order_seeds, epochs, select)
     if protocol and any(option is not None for option in changed):
-        config = replace(config, name=f"{config.name.removesuffix(CHANGED)}{CHANGED}")
-    config = override(
-        config,
+        file = file.changed(name=f"{file.config.name.removesuffix(CHANGED)}{CHANGED}")
+    config = file.configuration(
         method=method,
         modality=modality,
         fidelity=fidelity,
         protocol={
-            "steps": steps,
-            "classes_per_step": classes_per_step,
+            **cut,
             "memory": memory,
+            "memory_per_class": memory_per_class,
             "order": None if order_seed is None else "shuffled",
             "order_seed": order_seed,
         },
-        training={"epochs": epochs, "seed": seed, "select": select, "device": device},
+        training={
+            "epochs": epochs,
+            "seed": seed,
+            "select": select,
+            "device": device,
+            "token_budget_gb": token_budget_gb,
+        },
     )
-    run_training(cache, run, config)
-    out.print(f"run: {run}\nnext: avcil eval {quote(str(run))}", markup=False)
+    tokens = TokenCache(*caches)
+    if seeds is None and order_seeds is None:
+        run_training(plan_run(tokens, config), run, tensorboard)
+        out.print(f"run: {run}\nnext: avcil eval {quote(str(run))}", markup=False)
+        return
+    if is_run(run):
+        raise RunError(f"{run} holds a single run; choose another --out for runs of several seeds")
+    runs = sweep(
+        config,
+        parse_seeds(seeds, "--seeds") if seeds is not None else (),
+        parse_seeds(order_seeds, "--order-seeds") if order_seeds is not None else (),
+    )
+    run_sweep({run / name: plan_run(tokens, one) for name, one in runs.items()}, tensorboard)
+    out.print(f"\nruns: {run}\nnext: avcil compare {quote(str(run))}", markup=False)
 
 
-def override(config: RunConfig, **asked: object) -> RunConfig:
-    """`config` with the options that were given (not None), checked like the keys of a file."""
-    from avcil.train.config import RunConfig, config_from_table
-
-    table = asdict(config)
-    for key, value in asked.items():
-        if isinstance(value, dict):
-            table[key] |= {name: option for name, option in value.items() if option is not None}
-        elif value is not None:
-            table[key] = value
-    return config_from_table(RunConfig, table, "options")
+def run_sweep(plans: Mapping[Path, Plan], tensorboard: bool) -> None:
+    """Train several runs one after the other, those that are finished excepted, and compare them."""
+    for number, (path, plan) in enumerate(plans.items(), start=1):
+        out.print(f"run {number} of {len(plans)}: {path}", markup=False)
+        run_training(plan, path, tensorboard)
+    out.print()
+    show_comparisons(compare_runs(list(plans)).tables)
 
 
-def run_training(cache_path: Path, run_path: Path, config: RunConfig) -> RunFolder:
+def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFolder:
     """Train and say how each step went."""
-    from avcil.cache import TokenCache
     from avcil.report.progress import progress
-    from avcil.train.run import TrainProgress, plan_run, train_run
+    from avcil.report.tensorboard import scalars
+    from avcil.train.run import TrainProgress, train_run
     from avcil.train.run_folder import StepRecord
 
-    plan = plan_run(TokenCache(cache_path), config)
+    config = plan.config
     sizes = "+".join(map(str, plan.protocol.step_sizes))
     replay = f", memory {plan.protocol.memory}" if plan.method.replays else ""
     out.print(
@@ -105,20 +164,29 @@ def run_training(cache_path: Path, run_path: Path, config: RunConfig) -> RunFold
         f"{config.training.epochs} epochs a step, {plan.device}",
         markup=False,
     )
-    with progress(out, "training") as show:
+    written = scalars(run_path / "tensorboard") if tensorboard else nullcontext()
+    with progress(out, "training") as show, written as writer:
 
         def on_progress(now: TrainProgress) -> None:
+            if writer is not None:
+                writer.epoch(now)
             val = "" if now.record.val_accuracy is None else f", val {100 * now.record.val_accuracy:.1f}"
             note = f"step {now.step + 1}, loss {now.record.loss:.3f}{val}"
             show(now.step * now.epochs + now.epoch + 1, now.steps * now.epochs, note)
 
         def on_step(record: StepRecord) -> None:
+            if writer is not None:
+                writer.step(record)
+            chosen = f"epoch {record.best_epoch + 1} selected, " if record.epochs else ""
             right = sum(p == y for p, y in zip(record.predicted, record.true, strict=True))
             out.print(
                 f"  step {record.step + 1}: {record.train_clips} clips, "
-                f"{sum(map(len, record.exemplars.values()))} exemplars, epoch {record.best_epoch + 1} "
-                f"selected, test accuracy {100 * right / len(record.true):.1f} %, {record.seconds:.1f} s",
+                f"{sum(map(len, record.exemplars.values()))} exemplars, {chosen}"
+                f"test accuracy {100 * right / len(record.true):.1f} %, {record.seconds:.1f} s",
                 markup=False,
             )
 
-        return train_run(plan, run_path, on_progress=on_progress, on_step=on_step)
+        def on_tokens(step: int, tokens: TokenPlan) -> None:
+            out.print(f"  {tokens}", markup=False)
+
+        return train_run(plan, run_path, on_progress=on_progress, on_step=on_step, on_tokens=on_tokens)

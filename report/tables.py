@@ -7,21 +7,15 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from avcil.train.evaluate import Evaluation
-from avcil.train.metrics import DEFINITIONS
+from avcil.report.labels import shortened
+from avcil.report.words import SELECTION, SPLIT_WORDS, chances, percent, title
+from avcil.train.metrics import DEFINITIONS, Confusion
+from avcil.train.results import Evaluation
 
-SELECTION = {
-    "best_val": "each step keeps its epoch with the best validation accuracy on all classes seen; that set "
-    "holds clips of old classes beyond the memory",
-    "last": "each step keeps its last epoch",
-}
 NARROW_STEPS = 10  # more columns with a decimal do not fit 80 characters
-METHOD_TITLES = {"avcil": "AV-CIL", "finetune": "fine-tuning", "upper-bound": "upper bound"}
-
-
-def percent(fraction: float | None) -> str:
-    """A fraction as percent with one decimal, a dash when there is none."""
-    return "-" if fraction is None else f"{100 * fraction:.1f}"
+FEW_CLASSES = 12  # are all shown
+ENDS = 5  # of more, the best and the worst
+NAME_WIDTH = 26
 
 
 def whole_percent(fraction: float) -> str:
@@ -31,16 +25,19 @@ def whole_percent(fraction: float) -> str:
 
 def steps_table(result: Evaluation) -> Table:
     """Classes, accuracy and forgetting after each step."""
-    table = _table(f"{title(result)}; {result.name}, {result.fidelity}; percent of test clips")
-    for name in ("step", "new classes", "seen", "accuracy", "forgetting"):
+    table = _table(
+        f"{title(result)}; {result.name}, {result.fidelity}; percent of {SPLIT_WORDS[result.split]}"
+    )
+    for name in ("step", "new classes", "seen", "guessing", "accuracy", "forgetting"):
         table.add_column(name, justify="right")
     seen = 0
-    for step, size in enumerate(result.step_sizes):
+    for step, (size, chance) in enumerate(zip(result.step_sizes, chances(result), strict=True)):
         seen += size
         table.add_row(
             str(step + 1),
             str(size),
             str(seen),
+            percent(chance),
             percent(result.accuracy[step]),
             percent(result.forgetting[step]),
         )
@@ -60,19 +57,78 @@ def matrix_table(result: Evaluation) -> Table:
     return table
 
 
-def headline(result: Evaluation) -> list[str]:
-    """The run's numbers in words, each with its definition."""
-    numbers = {
+def class_table(result: Evaluation) -> Table:
+    """Accuracy of the classes after the last step, worst first; of many, only both ends."""
+    ranked = sorted(result.per_class, key=lambda name: (result.per_class[name], name))
+    many = len(ranked) > FEW_CLASSES
+    table = _table(
+        f"the {ENDS} worst and {ENDS} best of {len(ranked)} classes (all: --json, --csv, --html)"
+        if many
+        else "every class, the worst first"
+    )
+    table.add_column("class")
+    for name in ("step", "when learned", "at the end"):
+        table.add_column(name, justify="right")
+    steps = [step for step, size in enumerate(result.step_sizes) for _ in range(size)]
+    step_of = dict(zip(result.classes, steps, strict=True))
+
+    def add(names: Sequence[str]) -> None:
+        for name in names:
+            table.add_row(
+                Text(shortened(name, NAME_WIDTH)),
+                str(step_of[name] + 1),
+                percent(result.per_class_learned[name]),
+                percent(result.per_class[name]),
+            )
+
+    add(ranked[:ENDS] if many else ranked)
+    if many:
+        table.add_row("...")
+        add(ranked[-ENDS:])
+    return table
+
+
+def confusion_table(confused: Sequence[Confusion]) -> Table:
+    """The pairs of classes that were confused most."""
+    table = _table("most confused at the end")
+    table.add_column("class")
+    table.add_column("taken for")
+    table.add_column("clips", justify="right")
+    for one in confused:
+        table.add_row(
+            Text(shortened(one.true, NAME_WIDTH)),
+            Text(shortened(one.taken_for, NAME_WIDTH)),
+            f"{one.clips} of {one.of_clips}",
+        )
+    return table
+
+
+def paragraph(text: str) -> Table:
+    """Prose that is wrapped where it is shown."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(ratio=1)
+    table.add_row(Text(text))
+    return table
+
+
+def headline_table(result: Evaluation) -> Table:
+    """The run's numbers, each with its definition."""
+    numbers: dict[str, float | None] = {
         "mean_accuracy": result.mean_accuracy,
         "last_accuracy": result.last_accuracy,
         "average_forgetting": result.average_forgetting,
         "backward_transfer": result.backward_transfer,
     }
-    lines = [
-        f"{name.replace('_', ' ')} {percent(value)}: {DEFINITIONS[name]}" for name, value in numbers.items()
-    ]
-    lines += [f"{name}: {DEFINITIONS[name]}" for name in ("accuracy", "forgetting")]
-    return [*lines, SELECTION[result.select]]
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", style="bold")
+    table.add_column(ratio=1)
+    for name, value in numbers.items():
+        table.add_row(name.replace("_", " "), percent(value), Text(DEFINITIONS[name]))
+    for name in ("accuracy", "forgetting"):
+        table.add_row(name, "", Text(DEFINITIONS[name]))
+    table.add_row("epoch kept", "", Text(SELECTION[result.select]))
+    return table
 
 
 def comparison_table(results: Sequence[tuple[str, Sequence[Evaluation]]]) -> Table:
@@ -95,9 +151,16 @@ def comparison_table(results: Sequence[tuple[str, Sequence[Evaluation]]]) -> Tab
     return table
 
 
-def title(result: Evaluation) -> str:
-    """Method and modality as people say them."""
-    return f"{METHOD_TITLES.get(result.method, result.method)}, {result.modality}"
+def plain_table(
+    caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int
+) -> Table:
+    """Ready cells under a caption; the first `text_columns` columns are words, the others numbers."""
+    table = _table(caption)
+    for k, name in enumerate(header):
+        table.add_column(Text(name), justify="left" if k < text_columns else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _mean(values: Sequence[float]) -> float | None:

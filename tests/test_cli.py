@@ -4,36 +4,19 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.command import Outcome
 
-from avcil import cli
 from avcil.commands.console import printable
 from avcil.extract.demo_videos import DemoSpec, render_demo
+from avcil.train.protocol_file import load_protocol
 
 ENCODERS = ["--visual-encoder", "demo", "--audio-encoder", "demo"]
 SPEC = DemoSpec(train=3, val=1, test=1, min_s=0.5, max_s=0.7, fps=10)
-
-
-class Outcome:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def avcil(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    def run(*arguments: str | Path) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["avcil", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = left.value.code
-        return Outcome(code if isinstance(code, int) else 0 if code is None else 1, out, err)
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +185,21 @@ def test_a_label_cannot_write_on_the_terminal() -> None:
 def test_help_names_the_commands(avcil: Callable[..., Outcome]) -> None:
     shown = avcil("--help")
     assert shown.code == 0 and all(command in shown.out for command in ("extract", "train", "eval", "demo"))
+
+
+def test_the_demo_ends_with_a_report(
+    avcil: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avcil.extract.demo_videos.DemoSpec", lambda: SPEC)
+    monkeypatch.setattr("avcil.commands.demo.DEMO_RUNS", (("avcil", "audio-visual"),))
+    whole = load_protocol("demo")
+    short = whole.changed(training=replace(whole.config.training, epochs=1))
+    monkeypatch.setattr("avcil.train.protocol_file.load_protocol", lambda name: short)
+    done = avcil("demo", "--out", tmp_path, "--seeds", "42")
+    report = tmp_path / "runs" / "avcil-audio-visual-seed42" / "report.html"
+    assert done.code == 0 and f"report: {report}" in done.out, done.err
+    page = report.read_text(encoding="utf-8")
+    assert "tell 12 classes of video apart by sound and picture" in page and "a memory of 36 clips" in page
 
 
 def test_demo_data_only(

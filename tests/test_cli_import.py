@@ -59,7 +59,7 @@ def test_files_side_by_side_hdf5_and_splits_elsewhere(
     audio = {key: value for key, value in AUDIO.items() if key != "clip3"}
     np.save(tmp_path / "features" / AUDIO_NAMES[0], wrapped(audio), allow_pickle=True)
     folders = tmp_path / "features", "--splits", tmp_path / "splits", "--out", tmp_path / "cache"
-    run(*folders, "--dtype", "float32")
+    run(*folders, "--tokens", "float32")
     shown = capsys.readouterr()
     assert "11 clips imported" in shown.out and "1 failed" in shown.out
     assert "note: 1 clips have features and stand in no split" in shown.err
@@ -111,7 +111,7 @@ def test_published_lists(name: str, counts: tuple[int, int, int], tmp_path: Path
     for file, shape in ((VISUAL_NAMES[0], (8, 1)), (AUDIO_NAMES[0], (1,))):
         arrays = {id: np.full(shape, i, "f4") for i, id in enumerate(ids)}
         np.save(tmp_path / file, wrapped(arrays), allow_pickle=True)
-    run(tmp_path, "--splits", splits, "--out", tmp_path / "cache", "--dtype", "float32")
+    run(tmp_path, "--splits", splits, "--out", tmp_path / "cache", "--tokens", "float32")
     cache = TokenCache(tmp_path / "cache")
     found = Counter(clip.split for clip in cache.present())
     assert (found["train"], found["val"], found["test"]) == counts
@@ -130,7 +130,7 @@ def test_training_on_an_imported_cache_is_training_on_the_features(tmp_path: Pat
     visual = {id: tokens.reshape(-1, tokens.shape[-1]) for id, (_, tokens) in data.items()}
     audio = {id: tokens for id, (tokens, _) in data.items()}
     released = write_released(tmp_path, clips, visual, audio)
-    run(released, "--out", tmp_path / "imported", "--dtype", "float32")
+    run(released, "--out", tmp_path / "imported", "--tokens", "float32")
 
     imported = TokenCache(tmp_path / "imported")
     with CacheWriter.open(tmp_path / "direct", imported.info, imported.clips) as writer:

@@ -11,6 +11,7 @@ import pytest
 import avcil
 
 ROOT = Path(avcil.__file__).resolve().parent
+DATA = (".py", ".toml", ".html", ".css")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_only_avcil_is_installed(wheel: Path) -> None:
 def test_every_module_and_data_file_is_inside(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     rooms = ("cache", "extract", "report", "train")
-    files = [path for room in rooms for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".toml")]
+    files = [path for room in rooms for path in (ROOT / room).rglob("*") if path.suffix in DATA]
     files += list(ROOT.glob("*.py"))
     missing = {f"avcil/{path.relative_to(ROOT).as_posix()}" for path in files} - packed
     assert len(files) > 20 and not missing

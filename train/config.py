@@ -1,4 +1,4 @@
-"""Owns what a run is asked to do, as frozen dataclasses and TOML; knows neither tokens nor torch.
+"""Owns what a run is asked to do, as frozen dataclasses and tables; knows neither tokens nor torch.
 
 A configuration is complete: the `config.toml` of a run folder, given back to `avcil train --protocol`,
 asks for the same run again. Unknown keys are errors that name the nearest known one.
@@ -9,21 +9,15 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import sys
 import types
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from avcil.errors import ConfigError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 Modality = Literal["audio-visual", "audio", "visual"]
 Fidelity = Literal["released", "corrected"]
+CUTS = ("steps", "classes_per_step", "base", "step_sizes")  # keys that cut the classes into steps
 Config = TypeVar("Config")
 
 
@@ -31,14 +25,17 @@ Config = TypeVar("Config")
 class ProtocolConfig:
     """Which classes come when, and how many exemplars may be kept.
 
-    Exactly one of `steps`, `classes_per_step` and `step_sizes` decides the cut. `classes = ()` means
-    every class of the cache. `memory` is the total number of exemplars (AV-CIL, section 4.1: 340 / 500 /
-    1500); None means twelve per class, AVE-CI's ratio. `memory_per_class` instead gives every
+    Exactly one of `steps`, `classes_per_step`, `step_sizes` and `base` with `increment` decides the cut;
+    `base` classes come first, then `increment` at a time, and the last step takes what is left. `classes =
+    ()` means every class of the cache. `memory` is the total number of exemplars (AV-CIL, section 4.1:
+    340 / 500 / 1500); None means twelve per class, AVE-CI's ratio. `memory_per_class` instead gives every
     class the same budget at all steps.
     """
 
     steps: int | None = None
     classes_per_step: int | None = None
+    base: int | None = None
+    increment: int | None = None
     step_sizes: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     order: Literal["listed", "alphabetical", "shuffled"] = "listed"
@@ -47,13 +44,17 @@ class ProtocolConfig:
     memory_per_class: int | None = None
 
     def __post_init__(self) -> None:
-        asked = [name for name in ("steps", "classes_per_step", "step_sizes") if getattr(self, name)]
+        asked = [name for name in CUTS if getattr(self, name)]
         _require(len(asked) <= 1, f"protocol: {' and '.join(asked)} exclude each other; give one of them")
+        _require(
+            (self.base is None) == (self.increment is None),
+            "protocol: base and increment go together; give both",
+        )
         _require(
             self.memory is None or self.memory_per_class is None,
             "protocol: memory and memory_per_class exclude each other; give one of them",
         )
-        for name in ("steps", "classes_per_step", "memory", "memory_per_class"):
+        for name in ("steps", "classes_per_step", "base", "increment", "memory", "memory_per_class"):
             value = getattr(self, name)
             _require(
                 value is None or value >= (0 if name.startswith("memory") else 1),
@@ -67,10 +68,18 @@ class ProtocolConfig:
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
         _require(not twice, f"protocol.classes names {twice} more than once; list each class once")
 
+    def uncut(self) -> ProtocolConfig:
+        """The same without its way to cut the classes into steps."""
+        return replace(self, steps=None, classes_per_step=None, base=None, increment=None, step_sizes=())
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How one step is fitted. Defaults are the published ones (AV-CIL, section 4.1)."""
+    """How one step is fitted. Defaults are the published ones (AV-CIL, section 4.1).
+
+    `token_budget_gb` (1e9 bytes) is what the tokens of a step may take where they are used, None a share of
+    what is free; it changes no number, so a run may go on with another one.
+    """
 
     epochs: int = 200
     batch: int = 256
@@ -81,6 +90,7 @@ class TrainingConfig:
     seed: int = 42
     precision: Literal["fp32", "fp64"] = "fp32"
     device: str = "auto"
+    token_budget_gb: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "exemplar_batch"):
@@ -90,6 +100,7 @@ class TrainingConfig:
         _require(self.seed >= 0, f"training.seed = {self.seed}; it must not be negative")
         _require_positive("training.learning_rate", self.learning_rate)
         _require_weight("training.weight_decay", self.weight_decay)
+        _require_weight("training.token_budget_gb", self.token_budget_gb or 0.0)
 
 
 @dataclass(frozen=True)
@@ -195,34 +206,6 @@ class RunConfig:
     afc: AfcConfig = field(default_factory=AfcConfig)
 
 
-PRESETS = Path(__file__).parent / "presets"
-
-
-def preset_names() -> list[str]:
-    """Names that `--protocol` takes beside a path."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
-
-
-def load_config(name_or_path: str) -> RunConfig:
-    """Read a preset by name or a TOML file by path.
-
-    Raises:
-        ConfigError: no such preset or file, not TOML, an unknown key, a value of the wrong type or range.
-    """
-    path = PRESETS / f"{name_or_path}.toml"
-    if not path.is_file():
-        path = Path(name_or_path)
-    if not path.is_file():
-        raise ConfigError(
-            f"protocol {name_or_path!r} is neither a preset ({', '.join(preset_names())}) nor a TOML file"
-        )
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return config_from_table(RunConfig, table, str(path))
-
-
 def config_from_table(kind: type[Config], table: dict[str, Any], where: str, prefix: str = "") -> Config:
     """Fill dataclass `kind` from nested tables, checking names and types; `where` is for messages."""
     hints = get_type_hints(kind)
@@ -286,7 +269,7 @@ def differing_keys(one: RunConfig, other: RunConfig) -> list[str]:
             left, right = getattr(a, entry.name), getattr(b, entry.name)
             if is_dataclass(left):
                 names += differ(left, right, f"{prefix}{entry.name}.")
-            elif left != right:
+            elif entry.compare and left != right:
                 names.append(f"{prefix}{entry.name} ({left!r} against {right!r})")
         return names
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import tee
 
 import torch
 from torch import Tensor
 
+from avcil.cache.step_tokens import TokenBatch, joint_batches
 from avcil.errors import RunError
 from avcil.train.config import TrainingConfig
 from avcil.train.draws import Draws
@@ -77,9 +79,10 @@ def fit_step(
     for epoch in range(config.epochs):
         sums: dict[str, Tensor] = {}
         updates = 0
-        for batch in batches(epoch):
-            audio, visual = _gather(context.current, context.exemplars, batch, student.dtype)
-            terms = objective(student(audio, visual), replace(batch, student_is_teacher=student_is_teacher))
+        for batch, tokens in _with_tokens(batches(epoch), context.current, context.exemplars, student.dtype):
+            terms = objective(
+                student(tokens.audio, tokens.visual), replace(batch, student_is_teacher=student_is_teacher)
+            )
             loss = torch.stack(list(terms.values())).sum()
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -127,14 +130,12 @@ def epoch_batches(
         yield Batch(rows, exemplar_rows, torch.cat([current.labels[rows], exemplars.labels[exemplar_rows]]))
 
 
-def _gather(
-    current: StepClips, exemplars: StepClips, batch: Batch, dtype: torch.dtype
-) -> tuple[Tensor | None, Tensor | None]:
-    new = current.tokens.gather(batch.current, dtype)
-    if not len(batch.exemplars):
-        return new.audio, new.visual
-    old = exemplars.tokens.gather(batch.exemplars, dtype)
-    return (
-        None if new.audio is None or old.audio is None else torch.cat([new.audio, old.audio]),
-        None if new.visual is None or old.visual is None else torch.cat([new.visual, old.visual]),
-    )
+def _with_tokens(
+    batches: Iterator[Batch], current: StepClips, exemplars: StepClips, dtype: torch.dtype
+) -> Iterator[tuple[Batch, TokenBatch]]:
+    """Every batch with its tokens, which the next batch overwrites."""
+    sets = [current.tokens, exemplars.tokens] if len(exemplars) else [current.tokens]
+    ahead, batches = tee(batches)
+    orders = ([batch.current, batch.exemplars][: len(sets)] for batch in ahead)
+    tokens = joint_batches(sets, orders, dtype)
+    return ((batch, some) for some, batch in zip(tokens, batches, strict=True))

@@ -7,6 +7,7 @@ seen; A[t] accuracy after step t on the test clips of all classes seen. Both are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 DEFINITIONS = {
     "accuracy": "A_t: share of the test clips of all classes seen after step t that are classified right, "
@@ -17,7 +18,20 @@ DEFINITIONS = {
     "may be negative",
     "average_forgetting": "mean of F_t over t >= 1",
     "backward_transfer": "mean over steps i before the last of a[last,i] - a[i,i]",
+    "per_class": "share of a class's clips that are classified right after the last step, among all classes",
+    "per_class_learned": "the same right after the step that the class came with, among the classes seen",
+    "confusion": "after the last step, how many clips of a class (row) were taken for each class (column)",
 }
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Clips of the class `true` that were taken for the class `taken_for`: `clips` out of its `of_clips`."""
+
+    true: str
+    taken_for: str
+    clips: int
+    of_clips: int
 
 
 def accuracy(predicted: Sequence[int], true: Sequence[int]) -> float:
@@ -34,6 +48,34 @@ def task_accuracy(predicted: Sequence[int], true: Sequence[int], tasks: Sequence
         pairs = [(p, y) for p, y in zip(predicted, true, strict=True) if y in task]
         row.append(accuracy([p for p, _ in pairs], [y for _, y in pairs]))
     return row
+
+
+def confusion_matrix(predicted: Sequence[int], true: Sequence[int], classes: int) -> list[list[int]]:
+    """How many clips of each class (row) were classified as each class (column)."""
+    counts = [[0] * classes for _ in range(classes)]
+    for p, y in zip(predicted, true, strict=True):
+        counts[y][p] += 1
+    return counts
+
+
+def step_confusion(confusion: Sequence[Sequence[int]], tasks: Sequence[range]) -> list[list[float]]:
+    """Which share of the clips of each step's classes (row) was taken for a class of each step (column)."""
+    rows = []
+    for task in tasks:
+        clips = sum(sum(confusion[y]) for y in task)
+        rows.append([sum(confusion[y][p] for y in task for p in other) / clips for other in tasks])
+    return rows
+
+
+def most_confused(confusion: Sequence[Sequence[int]], classes: Sequence[str], most: int) -> list[Confusion]:
+    """The confusions that hit most clips, then the largest share of their class; at most `most`."""
+    found = [
+        Confusion(classes[y], classes[p], clips, sum(row))
+        for y, row in enumerate(confusion)
+        for p, clips in enumerate(row)
+        if clips and p != y
+    ]
+    return sorted(found, key=lambda one: (-one.clips, one.of_clips))[:most]
 
 
 def forgetting(matrix: Sequence[Sequence[float]]) -> list[float | None]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.cache.resident import ResidentTokens
+from avcil.cache.step_tokens import StepTokens
 from avcil.train.model import AudioVisualNetwork, NetworkOutput
 
 CLIPS_PER_PASS = 64  # at full size 0.3 GB of float32 tokens
@@ -32,49 +32,42 @@ class Classifier:
     score: Callable[[NetworkOutput, Mapping[str, Tensor]], Tensor]
     kept: Mapping[str, Tensor]
 
-    def scores(self, tokens: ResidentTokens) -> Tensor:
+    def scores(self, tokens: StepTokens) -> Tensor:
         """Scores [n, C] of all clips for all classes seen, in the method's own units; not probabilities."""
         return predict(self.network, tokens, lambda output: self.score(output, self.kept))
 
-    def columns(self, tokens: ResidentTokens) -> Tensor:
+    def columns(self, tokens: StepTokens) -> Tensor:
         """The predicted column [n] of every clip; of equal scores the first column's."""
         return self.scores(tokens).argmax(dim=1)
 
 
 @torch.no_grad()
-def outputs(
-    network: AudioVisualNetwork, tokens: ResidentTokens, multiple_of: int = 1
-) -> Iterator[NetworkOutput]:
+def outputs(network: AudioVisualNetwork, tokens: StepTokens, multiple_of: int = 1) -> Iterator[NetworkOutput]:
     """The network's outputs on all clips in order, some clips at a time.
 
     With `multiple_of`, the last clip is repeated at the end to fill the last pass up.
     """
-    for rows in torch.split(_rows(tokens), CLIPS_PER_PASS):
-        filler = rows[-1:].expand(-len(rows) % multiple_of)
-        chunk = tokens.gather(torch.cat([rows, filler]), network.dtype)
+    rows = torch.arange(len(tokens))
+    filler = rows[-1:].expand(-len(rows) % multiple_of)
+    orders = torch.split(torch.cat([rows, filler]), CLIPS_PER_PASS)
+    for chunk in tokens.batches(orders, network.dtype):
         yield network(chunk.audio, chunk.visual)
 
 
 def predict(
-    network: AudioVisualNetwork, tokens: ResidentTokens, pick: Callable[[NetworkOutput], Tensor]
+    network: AudioVisualNetwork, tokens: StepTokens, pick: Callable[[NetworkOutput], Tensor]
 ) -> Tensor:
     """What `pick` takes from the output on B clips, [B, ...], for all clips, [n, ...]: each one's own."""
     with torch.no_grad():
         filled = torch.cat([pick(output) for output in outputs(network, tokens, SAME_ROUNDING)])
-        return filled[: len(_rows(tokens))]
+        return filled[: len(tokens)]
 
 
-def _rows(tokens: ResidentTokens) -> Tensor:
-    first = tokens.audio if tokens.audio is not None else tokens.visual
-    assert first is not None
-    return torch.arange(len(first), device=first.device)
-
-
-def logits(network: AudioVisualNetwork, tokens: ResidentTokens) -> Tensor:
+def logits(network: AudioVisualNetwork, tokens: StepTokens) -> Tensor:
     """The head's scores [n, C] of all clips, over all classes the network has seen."""
     return predict(network, tokens, lambda output: output.logits)
 
 
-def unit_features(network: AudioVisualNetwork, tokens: ResidentTokens) -> Tensor:
+def unit_features(network: AudioVisualNetwork, tokens: StepTokens) -> Tensor:
     """The fused features [n, D] of all clips, scaled to unit length."""
     return predict(network, tokens, lambda output: F.normalize(output.fused, dim=1))

@@ -105,13 +105,16 @@ def build_protocol(config: ProtocolConfig, available: Sequence[str]) -> Protocol
 def _step_sizes(config: ProtocolConfig, count: int) -> tuple[int, ...]:
     if config.step_sizes:
         return config.step_sizes
+    if config.base and config.increment:
+        return (config.base, *_increments(count - config.base, config.increment))
     if config.classes_per_step:
         if config.classes_per_step > count:
             return (config.classes_per_step,)
-        whole, rest = divmod(count, config.classes_per_step)
-        return (config.classes_per_step,) * whole + ((rest,) if rest else ())
+        return _increments(count, config.classes_per_step)
     if config.steps is None:
-        raise ConfigError("no steps given: use --steps, --classes-per-step or --protocol")
+        raise ConfigError(
+            "no steps given: use --steps, --classes-per-step, --base with --increment, or --protocol"
+        )
     if config.steps > count:
         raise ConfigError(
             f"{config.steps} steps need at least {config.steps} classes but there are {count}; "
@@ -119,6 +122,12 @@ def _step_sizes(config: ProtocolConfig, count: int) -> tuple[int, ...]:
         )
     base, larger = divmod(count, config.steps)
     return tuple(base + (step < larger) for step in range(config.steps))
+
+
+def _increments(count: int, size: int) -> tuple[int, ...]:
+    """`count` classes, `size` at a time, the last step with what is left; none if there are none."""
+    whole, rest = divmod(max(0, count), size)
+    return (size,) * whole + ((rest,) if rest else ())
 
 
 def group_clips(protocol: Protocol, clips: Iterable[tuple[str, str, str]], needs_val: bool) -> ClassClips:

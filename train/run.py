@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,11 @@ from pathlib import Path
 import torch
 
 from avcil.cache import TokenCache
+from avcil.cache.budget import TokenPlan
 from avcil.errors import ConfigError
 from avcil.train.config import Modality, RunConfig
 from avcil.train.draws import Draws
+from avcil.train.environment import describe_environment
 from avcil.train.loop import NOTHING_FITTED, EpochRecord, epoch_batches, fit_step
 from avcil.train.memory import random_exemplars
 from avcil.train.methods import Method, StepContext, find_method
@@ -27,8 +28,10 @@ from avcil.train.protocol import (
     exemplar_set,
     group_clips,
 )
+from avcil.train.results import write_results
 from avcil.train.run_folder import RunFacts, RunFolder, StepRecord
-from avcil.train.step_data import StepClips, load_clips
+from avcil.train.step_costs import StepMeter
+from avcil.train.step_data import StepClips, load_clips, load_step
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def train_run(
     draws: Draws | None = None,
     on_progress: Callable[[TrainProgress], None] = lambda progress: None,
     on_step: Callable[[StepRecord], None] = lambda record: None,
+    on_tokens: Callable[[int, TokenPlan], None] = lambda step, plan: None,
 ) -> RunFolder:
     """Train all steps that are not finished yet and return the run.
 
@@ -102,6 +106,7 @@ def train_run(
         draws: random choices to use instead of those of the configured seed.
         on_progress: called after every epoch.
         on_step: called when a step is finished and saved.
+        on_tokens: called with a step and where its tokens stay, once they are there.
 
     Raises:
         RunError: `out` holds something else, or another process is training it.
@@ -110,19 +115,27 @@ def train_run(
     protocol, config = plan.protocol, plan.config
     draws = draws or Draws(config.training.seed)
     facts = RunFacts(
-        cache=str(plan.cache.path.resolve()),
+        caches=tuple(str(path.resolve()) for path in plan.cache.paths),
         cache_fingerprint=plan.cache.fingerprint,
         tokens=plan.cache.info.content(),
         classes=protocol.classes,
         step_sizes=protocol.step_sizes,
         memory=protocol.memory,
+        environment=describe_environment(plan.device),
     )
     run = RunFolder.create_or_resume(out, config, facts)
-    with run.writing():
+    with run.writing() as journal:
+
+        def note(progress: TrainProgress) -> None:
+            journal.epoch(progress.step, progress.epoch, progress.record)
+            on_progress(progress)
+
         network = run.network(run.steps_done - 1, plan.device) if run.steps_done else None
         for step in range(run.steps_done, protocol.steps):
-            network = _train_step(plan, run, step, network, draws, on_progress)
+            network = _train_step(plan, run, step, network, draws, note, on_tokens)
+            journal.step_done()
             on_step(run.record(step))
+        write_results(run)
     return run
 
 
@@ -133,8 +146,9 @@ def _train_step(
     before: AudioVisualNetwork | None,
     draws: Draws,
     on_progress: Callable[[TrainProgress], None],
+    on_tokens: Callable[[int, TokenPlan], None],
 ) -> AudioVisualNetwork:
-    started = time.monotonic()
+    meter = StepMeter(plan.device)
     protocol, training, method = plan.protocol, plan.config.training, plan.method
     seen = range(protocol.seen(step))
     memory = _memory_of_step(plan, run, step)
@@ -142,11 +156,15 @@ def _train_step(
     beside = exemplar_set(memory)
     if method.replay == "joined":
         current, beside = current + beside, ClipSet((), ())
+    validated = clip_set(plan.clips.val, seen) if training.select == "best_val" else None
+    with meter.stage("load"):
+        data = load_step(plan.cache, current, beside, validated, plan.modality, training, plan.device)
+    on_tokens(step, data.plan)
     context = StepContext(
         step=step,
         tasks=protocol.tasks[: step + 1],
-        current=_load(plan, current),
-        exemplars=_load(plan, beside),
+        current=data.current,
+        exemplars=data.exemplars,
         student=_network_of_step(plan, step, before, draws),
         teacher=None if method.starts_fresh else before,
         kept=run.kept(step - 1, plan.device) if step else {},
@@ -154,22 +172,29 @@ def _train_step(
         generator=draws.generator(step),
         config=plan.config,
     )
-    validation = _load(plan, clip_set(plan.clips.val, seen)) if training.select == "best_val" else None
 
-    objective = method.prepare(context)
-    fitted = NOTHING_FITTED
+    def validate(clips: StepClips) -> float:
+        with meter.stage("validate"):
+            return _accuracy(_classifier(method, context), clips)
+
+    with meter.stage("prepare"):
+        objective = method.prepare(context)
+    fitted, validation = NOTHING_FITTED, data.validation
     if objective is not None:
-        fitted = fit_step(
-            context,
-            objective,
-            lambda epoch: epoch_batches(draws, step, epoch, context.current, context.exemplars, training),
-            None if validation is None else lambda: _accuracy(_classifier(method, context), validation),
-            lambda epoch, record: on_progress(
-                TrainProgress(step, protocol.steps, epoch, training.epochs, record)
-            ),
-        )
-    classifier = _classifier(method, context)
-    test = _load(plan, clip_set(plan.clips.test, seen))
+        with meter.stage("train"):
+            fitted = fit_step(
+                context,
+                objective,
+                lambda epoch: epoch_batches(draws, step, epoch, data.current, data.exemplars, training),
+                None if validation is None else lambda: validate(validation),
+                lambda epoch, record: on_progress(
+                    TrainProgress(step, protocol.steps, epoch, training.epochs, record)
+                ),
+            )
+    with meter.stage("test"):
+        test = load_clips(plan.cache, clip_set(plan.clips.test, seen), plan.modality, plan.device)
+        classifier = _classifier(method, context)
+        predicted = classifier.columns(test.tokens).tolist()
     run.save_step(
         context.student,
         StepRecord(
@@ -179,9 +204,11 @@ def _train_step(
             kept=_by_label(protocol, _chosen(method, context, current.ids + beside.ids)),
             best_epoch=fitted.best_epoch,
             epochs=fitted.epochs,
-            predicted=classifier.columns(test.tokens).tolist(),
+            predicted=predicted,
             true=test.labels.tolist(),
-            seconds=time.monotonic() - started,
+            seconds=meter.seconds,
+            stages=meter.stages,
+            peak_memory=meter.peak_memory,
         ),
         classifier.kept,
     )
@@ -251,10 +278,6 @@ def _network_of_step(
     network.load_state_dict(before.state_dict())
     network.grow(draws.new_head(step, head, before.classifier.in_features, protocol.step_sizes[step]))
     return network
-
-
-def _load(plan: Plan, clips: ClipSet) -> StepClips:
-    return load_clips(plan.cache, clips, plan.modality, plan.device)
 
 
 def _device(name: str) -> torch.device:

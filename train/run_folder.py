@@ -1,9 +1,13 @@
 """Owns the files of a run: what is in the folder, how it is written whole or not at all.
 
     RUN/config.toml          the complete configuration; `avcil train --protocol RUN/config.toml` repeats it
-    RUN/run.json             cache path, fingerprint and description of the tokens, protocol, versions
+    RUN/run.json             cache paths and fingerprint, what the tokens are, classes and steps, versions,
+                             hardware, git revision
     RUN/step-00/             one folder per finished step: model.safetensors and record.json, and what the
                              method keeps beside the network, if anything, as readout.safetensors
+    RUN/events.jsonl         one line per epoch, and
+    RUN/state.json           how far the run is (`avcil.train.journal`)
+    RUN/results.json         its numbers, once it is finished (`avcil.train.results`)
 
 A step folder appears under its final name only when everything in it is written.
 """
@@ -13,11 +17,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +28,41 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-import avcil
 from avcil.cache import CacheInfo
 from avcil.errors import CacheError, ConfigError, RunError
-from avcil.train.config import RunConfig, differing_keys, load_config, to_toml
+from avcil.train.config import RunConfig, differing_keys, to_toml
+from avcil.train.environment import Environment
+from avcil.train.journal import Journal
 from avcil.train.loop import EpochRecord
 from avcil.train.methods import find_method
 from avcil.train.model import AudioVisualNetwork, NetworkShape
 from avcil.train.predict import Classifier
+from avcil.train.protocol_file import load_config
+from avcil.train.step_costs import PeakMemory, Stage
+from avcil.train.whole_files import remove_unfinished, write_folder, write_text
 
 
 @dataclass(frozen=True)
 class RunFacts:
     """What a run was made from, beside its configuration.
 
-    `tokens` is what the cache says of itself, `CacheInfo.content`: with it new videos need no cache.
+    Attributes:
+        caches: where the tokens were, absolute paths.
+        cache_fingerprint: of the tokens and labels; what a cache is recognised by.
+        tokens: what the cache says of itself, `CacheInfo.content`: with it new videos need no cache.
+        classes: labels in the order they are learnt.
+        step_sizes: classes of every step.
+        memory: exemplars in total.
+        environment: what the run was begun with.
     """
 
-    cache: str
+    caches: tuple[str, ...]
     cache_fingerprint: str
     tokens: dict[str, Any]
     classes: tuple[str, ...]
     step_sizes: tuple[int, ...]
     memory: int
+    environment: Environment
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,8 @@ class StepRecord:
         predicted: predicted column of every test clip of all classes seen, in set order.
         true: its true column.
         seconds: wall time of the step.
+        stages: how much of it went into what, in seconds.
+        peak_memory: the most it held at once.
     """
 
     step: int
@@ -77,6 +94,8 @@ class StepRecord:
     predicted: list[int]
     true: list[int]
     seconds: float
+    stages: dict[Stage, float]
+    peak_memory: PeakMemory
 
 
 class RunFolder:
@@ -94,17 +113,18 @@ class RunFolder:
         Raises:
             RunError: no run there, or its files cannot be read.
         """
-        if not (path / "run.json").is_file():
+        if not is_run(path):
             raise RunError(f"{path} is not a run folder (no run.json in it); give the --out of avcil train")
         try:
             table = json.loads((path / "run.json").read_text(encoding="utf-8"))
             facts = RunFacts(
-                cache=table["cache"],
+                caches=tuple(table["caches"]),
                 cache_fingerprint=table["cache_fingerprint"],
                 tokens=table["tokens"],
                 classes=tuple(table["classes"]),
                 step_sizes=tuple(table["step_sizes"]),
                 memory=table["memory"],
+                environment=Environment(**table["environment"]),
             )
             return cls(path, load_config(str(path / "config.toml")), facts)
         except (ValueError, KeyError, TypeError, ConfigError) as error:
@@ -117,18 +137,20 @@ class RunFolder:
         Raises:
             RunError: the folder holds something else, or a run that differs in configuration or cache.
         """
-        if not (path / "run.json").exists():
+        if not is_run(path):
             if path.is_file() or (path.is_dir() and any(path.iterdir())):
                 raise RunError(f"{path} exists and is not a run; choose another --out")
-            _write_folder(path, lambda folder: _write_run_files(folder, config, facts))
+            write_folder(path, lambda folder: _write_run_files(folder, config, facts))
             return cls(path, config, facts)
         run = cls.open(path)
         differing = differing_keys(config, run.config)
         if facts.cache_fingerprint != run.facts.cache_fingerprint:
-            differing.append(f"the tokens or labels of the cache ({facts.cache}, then {run.facts.cache})")
-        if not differing and facts.cache != run.facts.cache:  # moved, and the same by its fingerprint
-            _write_run_files(path, config, facts)
-            return cls(path, config, facts)
+            now, then = " ".join(facts.caches), " ".join(run.facts.caches)
+            differing.append(f"the tokens or labels of the cache ({now}, then {then})")
+        if not differing and facts.caches != run.facts.caches:  # moved, and the same by its fingerprint
+            moved = replace(run.facts, caches=facts.caches)
+            _write_run_files(path, config, moved)
+            return cls(path, config, moved)
         if differing:
             raise RunError(
                 f"{path} holds another run; it differs in {', '.join(differing)}. Choose another --out, or "
@@ -145,11 +167,11 @@ class RunFolder:
         """
         try:
             return CacheInfo.from_content(self.facts.tokens)
-        except CacheError as error:
+        except (CacheError, TypeError) as error:
             raise RunError(f'{self.path / "run.json"}: "tokens": {error}') from error
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[Journal]:
         """Be the only one who adds steps, and take away what a killed writer left unfinished.
 
         Raises:
@@ -163,9 +185,10 @@ class RunFolder:
                 raise RunError(
                     f"{self.path} is being trained by another process; wait for it or stop it"
                 ) from error
-            for leftover in self.path.glob(".*.partial-*"):
-                shutil.rmtree(leftover)
-            yield
+            remove_unfinished(self.path)
+            steps, epochs = len(self.facts.step_sizes), self.config.training.epochs
+            with closing(Journal(self.path, self.steps_done, steps, epochs)) as journal:
+                yield journal
         finally:
             os.close(fd)
 
@@ -186,19 +209,39 @@ class RunFolder:
             )
         return done
 
+    def require_finished(self) -> None:
+        """Refuse to go on with a run that lacks steps.
+
+        Raises:
+            RunError: it does.
+        """
+        steps = len(self.facts.step_sizes)
+        if self.steps_done < steps:
+            raise RunError(
+                f"{self.path}: {self.steps_done} of {steps} steps are finished; give the same avcil train "
+                "command again to finish it"
+            )
+
     def save_step(
         self, network: AudioVisualNetwork, record: StepRecord, readout: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Write a finished step, whole or not at all; `readout` is what is kept beside the network."""
+        """Write a finished step, whole or not at all; the time of writing the weights is added to it.
+
+        `readout` is what is kept beside the network.
+        """
 
         def write(folder: Path) -> None:
+            began = time.monotonic()
             _save_tensors(folder / "model.safetensors", network.state_dict())
             if readout:
                 _save_tensors(folder / "readout.safetensors", readout)
-            table = {"network": asdict(network.shape), **asdict(record)}
+            spent = time.monotonic() - began
+            stages: dict[Stage, float] = {**record.stages, "save": spent}
+            saved = replace(record, stages=stages, seconds=record.seconds + spent)
+            table = {"network": asdict(network.shape), **asdict(saved)}
             (folder / "record.json").write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
 
-        _write_folder(self._step(record.step), write)
+        write_folder(self._step(record.step), write)
 
     def record(self, step: int) -> StepRecord:
         """What training recorded of step `step`.
@@ -208,9 +251,11 @@ class RunFolder:
         """
         table = self._record_table(step)
         try:
-            epochs = [EpochRecord(**epoch) for epoch in table["epochs"]]
-            rest = {key: value for key, value in table.items() if key not in ("network", "epochs")}
-            return StepRecord(epochs=epochs, **rest)
+            parsed = {
+                "epochs": [EpochRecord(**epoch) for epoch in table["epochs"]],
+                "peak_memory": PeakMemory(**table["peak_memory"]),
+            }
+            return StepRecord(**{key: value for key, value in table.items() if key != "network"} | parsed)
         except (KeyError, TypeError) as error:
             raise self._unreadable(step, error) from error
 
@@ -261,33 +306,38 @@ class RunFolder:
         )
 
 
+def is_run(path: Path) -> bool:
+    """Whether there is a run at `path`, finished or not."""
+    return (path / "run.json").is_file()
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """The runs at `paths` and, where a path is a folder of runs, in it at any depth; each of them once.
+
+    Raises:
+        RunError: a path is no run and holds none.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        inside = [path] if is_run(path) else sorted(file.parent for file in path.glob("**/run.json"))
+        # A name with a dot is one that is still being written.
+        runs = [run for run in inside if run == path or not run.name.startswith(".")]
+        if not runs:
+            raise RunError(f"{path} is not a run folder and holds none; give the --out of avcil train")
+        for run in runs:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
 def _write_run_files(folder: Path, config: RunConfig, facts: RunFacts) -> None:
-    versions = {"avcil": avcil.__version__, "torch": torch.__version__, "python": platform.python_version()}
-    table = {**asdict(facts), "versions": versions}
-    texts = {"config.toml": to_toml(config), "run.json": json.dumps(table, ensure_ascii=False, indent=1)}
-    for name, text in texts.items():
-        built = folder / f".{name}.tmp"
-        built.write_text(text, encoding="utf-8")
-        built.replace(folder / name)
+    write_text(folder / "config.toml", to_toml(config))
+    write_text(folder / "run.json", json.dumps(asdict(facts), ensure_ascii=False, indent=1))
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    safetensors.torch.save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
-
-
-def _write_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Fill a folder beside `path` and rename it, so that `path` is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    partial.mkdir()
-    try:
-        write(partial)
-        for written in partial.iterdir():
-            with written.open("rb") as file:
-                os.fsync(file.fileno())
-        if path.is_dir():
-            path.rmdir()  # only ever an empty folder that the user made
-        partial.rename(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    # Copies, because a file's tensors must not share memory, and a method's may.
+    whole = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
+    safetensors.torch.save_file(whole, path)

@@ -1,4 +1,4 @@
-"""Owns the clips of a step as the trainer sees them: tokens on the device, with their columns."""
+"""Owns the clips of a step as the trainer sees them: tokens wherever they stay, with their columns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from avcil.cache import TokenCache
-from avcil.cache.resident import ResidentTokens, load_resident
-from avcil.train.config import Modality
+from avcil.cache.budget import TokenPlan
+from avcil.cache.resident import StreamedTokens, TokenSet, free_budget, load_audio, load_tokens
+from avcil.cache.step_tokens import StepTokens
+from avcil.train.config import Modality, TrainingConfig
+from avcil.train.predict import CLIPS_PER_PASS
 from avcil.train.protocol import ClipSet
 
 
@@ -18,18 +21,66 @@ class StepClips:
     """Some clips in set order.
 
     Attributes:
-        tokens: their tokens, resident on the device; what the modality lacks is None.
-        labels: [n] classifier columns on the same device.
+        tokens: their tokens; what the modality lacks is None.
+        labels: [n] classifier columns, on the device where batches come.
     """
 
-    tokens: ResidentTokens
+    tokens: StepTokens
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
+@dataclass(frozen=True)
+class StepData:
+    """What a step is fitted on, and where its tokens stay."""
+
+    current: StepClips
+    exemplars: StepClips
+    validation: StepClips | None
+    plan: TokenPlan
+
+
+def load_step(
+    cache: TokenCache,
+    current: ClipSet,
+    exemplars: ClipSet,
+    validation: ClipSet | None,
+    modality: Modality,
+    training: TrainingConfig,
+    device: torch.device,
+) -> StepData:
+    """Read what a modality needs of a step; the sets share one budget, those touched most come first.
+
+    Raises:
+        CacheError: a clip has no tokens or its checksum does not match.
+    """
+    wanted = [
+        ("current clips", current, training.batch),
+        ("exemplars", exemplars, training.exemplar_batch),
+        *([("validation clips", validation, CLIPS_PER_PASS)] if validation is not None else []),
+    ]
+    asked = None if training.token_budget_gb is None else int(training.token_budget_gb * 1e9)
+    tokens, plan = load_tokens(
+        cache,
+        [TokenSet(name, clips.ids, batch) for name, clips, batch in wanted],
+        device,
+        free_budget(device, asked),
+        audio=modality != "visual",
+        visual=modality != "audio",
+    )
+    clips = [StepClips(held, _columns(one, device)) for held, (_, one, _) in zip(tokens, wanted, strict=True)]
+    return StepData(clips[0], clips[1], clips[2] if validation is not None else None, plan)
+
+
 def load_clips(cache: TokenCache, clips: ClipSet, modality: Modality, device: torch.device) -> StepClips:
-    """Read the tokens a modality needs; the rest stays on disk."""
-    tokens = load_resident(cache, clips.ids, device, audio=modality != "visual", visual=modality != "audio")
-    return StepClips(tokens, torch.tensor(clips.columns, dtype=torch.long, device=device))
+    """Clips that are passed through once: their visual tokens are read when they are asked for."""
+    if modality == "audio":
+        return StepClips(load_audio(cache, clips.ids, device), _columns(clips, device))
+    tokens = StreamedTokens(cache, clips.ids, device, audio=modality != "visual")
+    return StepClips(tokens, _columns(clips, device))
+
+
+def _columns(clips: ClipSet, device: torch.device) -> Tensor:
+    return torch.tensor(clips.columns, dtype=torch.long, device=device)

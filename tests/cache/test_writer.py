@@ -147,10 +147,13 @@ def test_failures_are_kept_until_a_success(
     with CacheWriter.open(tmp_path / "c", info, clips) as writer:
         writer.record_failure("clip1", "no_audio", 'a "quoted",\nlong story')
         writer.record_failure("clip2", "corrupt", "cut short")
+        writer.record_failure("clip3", "missing", "no file \udcff\0")
     with CacheWriter.open(tmp_path / "c", info, clips) as writer:
         assert writer.failures["clip1"] == ("no_audio", 'a "quoted",\nlong story')
         assert "clip1" in writer.missing
+        assert writer.failures["clip3"] == ("missing", "no file \\udcff ")
         writer.write(["clip1"], visual, audio)
+        writer.write(["clip3"], visual, audio)
     assert TokenCache(tmp_path / "c").failures == {"clip2": ("corrupt", "cut short")}
     with (tmp_path / "c/failures.csv").open(newline="") as file:
         rows = [row[:3] for row in csv.reader(file)]

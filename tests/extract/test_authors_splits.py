@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.golden import load_golden
+from support.golden import CHECKED, load_golden
 
 from avcil.errors import ManifestError
 from avcil.extract.authors_splits import CHECK_NAME, CLIPS_NAME, LABELS_NAME, read_authors
@@ -73,6 +73,8 @@ def test_published_steps_and_memory(setting: str) -> None:
             assert {key: found[key] for key in expected["exemplars"] if key in found} == {
                 key: value for key, value in expected["exemplars"].items() if key != "per_class"
             }
+            assert protocol.exemplars_per_class(protocol.seen(step - 1)) == expected["exemplars"]["per_class"]
+    CHECKED["exemplars settings"] += 1
 
 
 @published

@@ -139,7 +139,7 @@ def test_what_is_wrong_with_a_factory_is_said(named: Callable[[object], str]) ->
             build_visual_encoder(named(given))
     for name, words in [
         ("nowhere_at_all:f", "cannot import 'nowhere_at_all'"),
-        ("json:f", "no function 'f'"),
+        ("json:f", "'json' has no 'f'"),
     ]:
         with pytest.raises(EncoderError, match=words):
             build_audio_encoder(name)

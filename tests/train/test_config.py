@@ -10,10 +10,10 @@ from avcil.train.config import (
     RunConfig,
     TrainingConfig,
     differing_keys,
-    load_config,
-    preset_names,
     to_toml,
 )
+from avcil.train.methods import METHODS
+from avcil.train.protocol_file import load_config, load_protocol, preset_names
 
 
 def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
@@ -39,6 +39,13 @@ def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
         ("protocol = 3", ["protocol", "table"]),
         ("[protocol]\nsteps = 2\nclasses_per_step = 3", ["steps and classes_per_step", "exclude"]),
         ("[protocol]\nclasses = ['a', 'a']", ["'a'", "more than once"]),
+        ("[protocol]\nbase = 2", ["base and increment", "give both"]),
+        ("[protocol]\nbase = 2\nincrement = 1\nsteps = 2", ["steps and base", "exclude"]),
+        ("epochs = 3", ["[epochs.finetune]"]),
+        ("[epochs]\nfinetune = 3", ["[epochs.finetune]"]),
+        ("[epochs.finetune]\nsmell = 3", ["epochs.finetune.smell", "audio-visual, audio, visual"]),
+        ("[epochs.finetune]\naudio = 0", ["epochs.finetune.audio = 0", "at least 1"]),
+        ("[epochs.finetune]\naudio = true", ["epochs.finetune.audio = True"]),
         ("[avcil]\nlambda_attention = 2", ["avcil.lambda_attention", "between 0 and 1"]),
         ("not toml at all", ["not valid TOML"]),
     ],
@@ -72,6 +79,55 @@ def test_presets_are_the_published_protocols(
     assert config.avcil.lambda_instance == lambda_instance
     assert (config.training.epochs, config.training.batch, config.training.exemplar_batch) == (200, 256, 128)
     assert name in preset_names()
+
+
+PUBLISHED = {  # audio, visual, audio-visual on AVE, Kinetics-Sounds and VGGSound100
+    "finetune": ((300, 200, 150), (300, 150, 150), (300, 200, 200)),
+    "upper-bound": ((300, 200, 150), (200, 100, 100), (300, 200, 200)),
+    "icarl-nme": ((300, 200, 150), (200, 100, 100), (300, 200, 200)),
+    "icarl-fc": ((300, 200, 150), (200, 100, 100), (300, 200, 200)),
+    "lwf": ((300, 200, 200), (200, 200, 100), (300, 200, 200)),
+    "ss-il": ((300, 200, 200), (300, 100, 100), (300, 200, 200)),
+    "afc-nme": ((300, 200, 150), (300, 100, 100), (300, 200, 200)),
+    "afc-lsc": ((300, 200, 150), (300, 100, 100), (300, 200, 200)),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "column"), [("ave-ci", 0), ("ave-ci-7x4", 0), ("ks-ci", 1), ("vs100-ci", 2)]
+)
+def test_presets_have_the_published_epochs(name: str, column: int) -> None:
+    file = load_protocol(name)
+    for method, published in PUBLISHED.items():
+        for modality, epochs in zip(("audio", "visual", "audio-visual"), published[column], strict=True):
+            assert file.configuration(method=method, modality=modality).training.epochs == epochs
+    assert file.configuration(method="avcil").training.epochs == 200
+    assert set(file.epochs) == {*PUBLISHED, "avcil"}
+
+
+def test_epochs_are_of_methods_that_exist(tmp_path: Path) -> None:
+    for name in preset_names():
+        load_protocol(name).require_methods(METHODS)
+    (tmp_path / "slip.toml").write_text("[epochs.finetun]\naudio = 7\n")
+    with pytest.raises(ConfigError, match=r"epochs\.finetun is of no method; did you mean epochs\.finetune"):
+        load_protocol(str(tmp_path / "slip.toml")).require_methods(METHODS)
+    (tmp_path / "own.toml").write_text('[epochs."my.module:METHOD"]\naudio = 7\n')
+    load_protocol(str(tmp_path / "own.toml")).require_methods(METHODS)
+
+
+def test_epochs_are_looked_up_unless_they_are_given(tmp_path: Path) -> None:
+    table = "[epochs.finetune]\naudio = 7\n"
+    (tmp_path / "table.toml").write_text(table)
+    (tmp_path / "both.toml").write_text(f"[training]\nepochs = 5\n{table}")
+    file = load_protocol(str(tmp_path / "table.toml"))
+    asked = {"method": "finetune", "modality": "audio"}
+    found = file.configuration(**asked)
+    assert found.training.epochs == 7
+    assert file.configuration(**asked, training={"epochs": 3, "seed": None}).training.epochs == 3
+    assert file.configuration(method="finetune").training.epochs == TrainingConfig().epochs
+    assert load_protocol(str(tmp_path / "both.toml")).configuration(**asked).training.epochs == 5
+    (tmp_path / "config.toml").write_text(to_toml(found))
+    assert load_config(str(tmp_path / "config.toml")) == found
 
 
 def test_differences_are_named() -> None:

@@ -31,6 +31,25 @@ def test_task_accuracy_with_uneven_steps() -> None:
     assert metrics.task_accuracy(predicted, true, [range(0, 1), range(1, 3)]) == [1.0, 0.5]
 
 
+def test_a_class_may_be_learnt_better_later() -> None:
+    """Uneven steps {0}, {1, 2}, {3}: the first class is known only after the second step."""
+    tasks = [range(0, 1), range(1, 3), range(3, 4)]
+    outcomes = [
+        ([0, 0, 0, 0], [0, 0, 0, 0]),  # all right
+        ([0, 0, 1, 1, 1, 2, 2, 0], [0, 0, 0, 0, 1, 1, 2, 2]),  # 2 of 4; 2 of 4
+        ([0, 0, 0, 3, 1, 1, 2, 2, 3, 3], [0, 0, 0, 0, 1, 1, 2, 2, 3, 0]),  # 3 of 5; 4 of 4; 1 of 1
+    ]
+    matrix = [metrics.task_accuracy(*pair, tasks[: step + 1]) for step, pair in enumerate(outcomes)]
+    assert matrix == [[1.0], [0.5, 0.5], [0.6, 1.0, 1.0]]
+    assert metrics.forgetting(matrix) == [None, 0.5, pytest.approx(((1.0 - 0.6) + (0.5 - 1.0)) / 2)]
+    assert metrics.forgetting(matrix)[2] < 0
+    assert metrics.average_forgetting(matrix) == pytest.approx((0.5 - 0.05) / 2)
+    assert metrics.backward_transfer(matrix) == pytest.approx(((0.6 - 1.0) + (1.0 - 0.5)) / 2)
+    accuracies = [metrics.accuracy(*pair) for pair in outcomes]
+    assert accuracies == [1.0, 0.5, 0.8]  # over clips: steps weigh by their clips
+    assert metrics.mean_accuracy(accuracies) == pytest.approx(2.3 / 3)
+
+
 def test_nothing_to_classify_is_an_error() -> None:
     with pytest.raises(ValueError, match="0 predictions"):
         metrics.accuracy([], [])

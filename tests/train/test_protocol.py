@@ -18,6 +18,13 @@ def test_the_last_step_takes_what_is_left() -> None:
     assert build_protocol(ProtocolConfig(classes_per_step=3), NAMES).step_sizes == (3, 3, 1)
 
 
+@pytest.mark.parametrize(
+    ("base", "increment", "sizes"), [(3, 2, (3, 2, 2)), (2, 3, (2, 3, 2)), (7, 1, (7,)), (1, 10, (1, 6))]
+)
+def test_a_base_and_increments(base: int, increment: int, sizes: tuple[int, ...]) -> None:
+    assert build_protocol(ProtocolConfig(base=base, increment=increment), NAMES).step_sizes == sizes
+
+
 def test_tasks_are_contiguous_columns() -> None:
     protocol = build_protocol(ProtocolConfig(step_sizes=(1, 4, 2)), NAMES)
     assert protocol.tasks == (range(0, 1), range(1, 5), range(5, 7))
@@ -39,6 +46,7 @@ def test_class_orders() -> None:
     [
         (ProtocolConfig(step_sizes=(4, 4)), "asks for 8 classes .* there are 7"),
         (ProtocolConfig(classes_per_step=8), "asks for 8 classes"),
+        (ProtocolConfig(base=8, increment=1), "asks for 8 classes"),
         (ProtocolConfig(steps=8), "8 steps need at least 8 classes"),
         (ProtocolConfig(steps=1, classes=("c0", "dog")), "'dog'"),
         (ProtocolConfig(), "no steps given"),

@@ -124,7 +124,7 @@ def test_a_moved_cache_is_found_again(cache: TokenCache, tmp_path: Path) -> None
     (tmp_path / "before").rename(tmp_path / "after")
     with pytest.raises(RunError, match=r"no longer at .* --cache"):
         evaluate_run(run)
-    result = evaluate_run(run, tmp_path / "after")
+    result = evaluate_run(run, [tmp_path / "after"])
     assert evaluate_run(train(TokenCache(tmp_path / "after"), tmp_path / "run")) == result
 
 
@@ -185,7 +185,7 @@ def test_records_name_the_exemplars(cache: TokenCache, tmp_path: Path) -> None:
     known = {clip.id for clip in cache.present("train")}
     assert all(set(ids) <= known for ids in run.record(2).exemplars.values())
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert facts["cache_fingerprint"] == cache.fingerprint and "torch" in facts["versions"]
+    assert facts["cache_fingerprint"] == cache.fingerprint and "torch" in facts["environment"]["versions"]
 
 
 def test_exemplar_batches_come_round_again() -> None:

@@ -1,0 +1,95 @@
+"""`avcil compare`: runs beside each other, with statistics over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avcil.commands.console import err, exclusive, out, printable, show
+
+if TYPE_CHECKING:
+    from avcil.report.comparison import Comparison, Comparisons
+
+SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json", ".html": "html"}
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs at any depth.")],
+    baseline: Annotated[
+        str | None, typer.Option(help="Method to take differences to, run by run of the same seeds.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with every number, as fractions.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX, with booktabs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Write a page, compare.html or --out.")] = False,
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write there instead; .md, .csv, .tex, .json or .html says the format."),
+    ] = None,
+) -> None:
+    """Compare finished runs: mean and standard deviation over seeds, one row per method and modality.
+
+    Runs of other tokens, classes or steps stand in a table of their own. Example:
+
+    avcil compare runs/ --baseline finetune --out results.md
+    """
+    from avcil.errors import ConfigError
+    from avcil.report.compare_page import compare_page
+    from avcil.report.comparison_text import FORMATS
+    from avcil.train.whole_files import write_text
+
+    chosen = exclusive({"markdown": markdown, "csv": csv, "latex": latex, "json": as_json, "html": html})
+    if file is not None and chosen is None:
+        if file.suffix not in SUFFIXES:
+            raise ConfigError(
+                f"--out {file}: its ending is none of {', '.join(SUFFIXES)}; say --markdown or so"
+            )
+        chosen = SUFFIXES[file.suffix]
+    found = compare_runs(runs, baseline)
+    if chosen is None:
+        show_comparisons(found.tables)
+        return
+    text = {**FORMATS, "html": compare_page}[chosen](found.tables)
+    if chosen == "html":
+        file = file or Path("compare.html")
+    if file is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(file, text)
+        out.print(f"written: {file}", markup=False)
+
+
+def compare_runs(runs: Sequence[Path], baseline: str | None = None) -> Comparisons:
+    """Read and compare runs; say on standard error which stand in no table, and why there are several."""
+    from avcil.errors import RunError
+    from avcil.report.comparison import compare
+    from avcil.train.results import read_runs
+
+    found = read_runs(runs)
+    if not found.finished:
+        raise RunError(f"no run is finished: {'; '.join(found.unfinished)}")
+    comparisons = compare(found.finished, baseline)
+    for line in [*found.unfinished, *comparisons.left_out]:
+        err.print(printable(f"left out: {line}"), markup=False)
+    if len(comparisons.tables) > 1:
+        err.print("these runs differ in tokens, classes or steps and stand in a table for each")
+    return comparisons
+
+
+def show_comparisons(comparisons: Sequence[Comparison]) -> None:
+    """Print a table for each, and what its numbers mean."""
+    from avcil.report.comparison import METRICS
+    from avcil.report.comparison_text import cells, columns, heading, legend
+    from avcil.report.tables import plain_table
+    from avcil.train.metrics import DEFINITIONS
+
+    for one in comparisons:
+        show(plain_table(heading(one), columns(one), [cells(one, row) for row in one.rows], text_columns=2))
+        out.print(legend(one), markup=False)
+        out.print()
+    for metric in METRICS:
+        out.print(f"{metric.replace('_', ' ')}: {DEFINITIONS[metric]}", markup=False)

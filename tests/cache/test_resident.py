@@ -1,0 +1,167 @@
+"""Tokens come out the same wherever they stay."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache, TokenSpec
+from avcil.cache import gpu_fetch as gpu
+from avcil.cache.budget import Budget, Place
+from avcil.cache.read_ahead import read_ahead
+from avcil.cache.resident import PinnedTokens, StepTokens, TokenSet, free_budget, load_tokens
+from avcil.cache.step_tokens import ResidentTokens, joint_batches
+from avcil.errors import CacheError
+
+N, SHAPE = 40, (2, 3, 5)
+CPU = torch.device("cpu")
+BUDGETS: dict[Place, Budget] = {"ram": Budget(0, 1 << 40), "streamed": Budget(0, 0)}
+ON_GPU: dict[Place, Budget] = {
+    "device": Budget(1 << 30, 0),
+    "pinned": Budget(0, 1 << 30),
+    "streamed": Budget(0, 0),
+}
+ORDERS = [torch.tensor(rows) for rows in ([3, 1, 39], [0], [5, 5, 7, 38, 2], [11, 12])]
+
+
+@pytest.fixture(params=["float16", "float32", "int8"])
+def cache(request: pytest.FixtureRequest, tmp_path: Path, info: CacheInfo) -> TokenCache:
+    info = replace(info, visual=TokenSpec(SHAPE, request.param))
+    clips = [CacheClip(f"clip{i}", "a", "train") for i in range(N)]
+    rng = np.random.default_rng(0)
+    with CacheWriter.open(tmp_path / "cache", info, clips, shards=2) as writer:
+        writer.write([clip.id for clip in clips], rng.standard_normal((N, *SHAPE)), rng.random((N, 5)))
+    return TokenCache(tmp_path / "cache")
+
+
+def load(cache: TokenCache, budget: Budget, device: torch.device = CPU) -> StepTokens:
+    (tokens,), _ = load_tokens(cache, [TokenSet("clips", [f"clip{i}" for i in range(N)], 4)], device, budget)
+    return tokens
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("place", BUDGETS)
+def test_batches_are_the_cache_s_tokens(place: Place, dtype: torch.dtype, cache: TokenCache) -> None:
+    tokens = load(cache, BUDGETS[place])
+    assert len(tokens) == N
+    for rows, batch in zip(ORDERS, tokens.batches(ORDERS, dtype), strict=True):
+        expected = cache.read([f"clip{row}" for row in rows])
+        assert batch.visual is not None and batch.visual.dtype == dtype
+        wide = torch.from_numpy(expected.widened()).to(dtype)
+        torch.testing.assert_close(batch.visual, wide, rtol=1e-6, atol=0)
+        assert torch.equal(batch.audio, torch.from_numpy(expected.audio).to(dtype))
+    if dtype == torch.float32:
+        assert torch.equal(batch.visual, wide)
+
+
+def test_small_and_large_rows_are_widened_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, scale = torch.randint(-127, 127, (9, 2, 3, 4), dtype=torch.int8), torch.rand(9, 2, 3).half()
+    tokens, rows = ResidentTokens(None, numbers, scale), torch.tensor([8, 0, 3, 3])
+    several = tokens.gather(rows, torch.float32)
+    monkeypatch.setattr("avcil.cache.step_tokens.GATHER_BYTES", 1)
+    assert torch.equal(several.visual, tokens.gather(rows, torch.float32).visual)
+    assert torch.equal(several.visual, (numbers.float() * scale.float()[..., None])[rows])
+
+
+def test_joint_batches_are_those_of_every_set(cache: TokenCache) -> None:
+    sets = [load(cache, BUDGETS[place]) for place in ("ram", "streamed")]
+    orders = [(rows, rows.flip(0)[:2]) for rows in ORDERS]
+    for (one, other), batch in zip(orders, joint_batches(sets, iter(orders), torch.float32), strict=True):
+        expected = sets[0].gather(torch.cat([one, other]), torch.float32)
+        assert torch.equal(batch.visual, expected.visual) and torch.equal(batch.audio, expected.audio)
+
+
+def test_only_what_is_asked_for_is_loaded(cache: TokenCache) -> None:
+    sets = [TokenSet("clips", ["clip3"], 1), TokenSet("exemplars", [], 1)]
+    for budget in BUDGETS.values():
+        (sound, none), plan = load_tokens(cache, sets, CPU, budget, visual=False)
+        assert (len(sound), len(none)) == (1, 0) and "float32 in RAM" in str(plan)
+        assert sound.gather(torch.tensor([0]), torch.float32).visual is None
+        (picture, _), _ = load_tokens(cache, sets, CPU, budget, audio=False)
+        assert picture.gather(torch.tensor([0]), torch.float32).audio is None
+
+
+@pytest.mark.parametrize("place", BUDGETS)
+def test_a_damaged_token_is_noticed(place: Place, cache: TokenCache) -> None:
+    shard = cache.shards[1].shard
+    with shard.path.open("r+b") as file:
+        file.seek(shard.offsets["visual"] + 4)
+        file.write(b"\x55\xaa")
+    with pytest.raises(CacheError, match=f"row 0: the tokens of clip '{shard.ids[0]}' do not match"):
+        for _ in load(cache, BUDGETS[place]).batches(torch.arange(N).split(8), torch.float32):
+            pass
+
+
+def test_reading_ahead_is_one_ahead_and_ends_with_its_reader() -> None:
+    begun, threads = [], set()
+
+    def work(k: int, item: str) -> str:
+        begun.append(k)
+        threads.add(threading.current_thread())
+        return item.upper()
+
+    results = read_ahead(work, iter("abcdef"))
+    assert [next(results), next(results)] == ["A", "B"]
+    results.close()
+    assert begun in ([0, 1], [0, 1, 2]) and not any(thread.is_alive() for thread in threads)
+    assert list(read_ahead(work, "xyz")) == ["X", "Y", "Z"] and list(read_ahead(work, "")) == []
+
+
+def test_what_reading_ahead_meets_is_raised_where_it_is_used() -> None:
+    results = read_ahead(lambda k, item: 1 // item, [1, 0])
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+class Clock:
+    """Stands in for a stream and its events: everything is done when it is asked for."""
+
+    def __init__(self, *_: object) -> None: ...
+    def wait_event(self, event: Clock) -> None: ...
+    def record(self, stream: Clock) -> None: ...
+    def synchronize(self) -> None: ...
+    def record_event(self) -> Clock:
+        return Clock()
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = SimpleNamespace(Stream=Clock, Event=Clock, current_stream=Clock, stream=lambda _: nullcontext())
+    monkeypatch.setattr(gpu, "torch", SimpleNamespace(**vars(torch) | {"cuda": fake}))
+    monkeypatch.setattr("avcil.cache.resident.pin", lambda tokens: None)
+
+
+def test_fetching_ahead_overwrites_nothing_in_use(fake_gpu: None, cache: TokenCache) -> None:
+    tokens = PinnedTokens(cache.read([f"clip{i}" for i in range(N)]), CPU)
+    orders = [*ORDERS, *(torch.tensor([row]) for row in range(5))]
+    expected = load(cache, BUDGETS["ram"])
+    for rows, batch in zip(orders, tokens.batches(orders, torch.float32), strict=True):
+        assert torch.equal(batch.visual, expected.gather(rows, torch.float32).visual)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("place", ON_GPU)
+def test_a_gpu_sees_the_same_tokens(place: Place, cache: TokenCache) -> None:
+    device = torch.device("cuda")
+    tokens = load(cache, ON_GPU[place], device)
+    expected = load(cache, BUDGETS["ram"])
+    for _ in range(3):
+        for rows, batch in zip(ORDERS, tokens.batches(ORDERS, torch.float32), strict=True):
+            torch.testing.assert_close(
+                batch.visual.cpu(), expected.gather(rows, torch.float32).visual, rtol=0, atol=0
+            )
+
+
+def test_the_default_budget_is_part_of_what_is_free() -> None:
+    free = free_budget(CPU)
+    assert free.device_bytes == 0 and free.host_bytes > 1 << 20
+    assert free_budget(CPU, 5) == Budget(0, 5)

@@ -1,0 +1,44 @@
+"""Line charts as well-formed SVG with every point where it belongs."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
+
+import pytest
+
+from avcil.report.charts import HEIGHT, WIDTH, Axes, Line, line_chart, thinned, ticks
+
+AXES = Axes("t", "d", [(0.0, "0"), (1.0, "100")], [(1, "1"), (3, "3")], "step", (1, 3), label_width=60)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 100), (0, 0.0007), (-9.4, 5.2), (0, 0), (3, 3), (-1, 0)])
+def test_ticks_are_few_and_enclose(low: float, high: float) -> None:
+    values = ticks(low, high)
+    assert 2 <= len(values) <= 8 and values[0] <= low and values[-1] >= high
+
+
+def test_words_of_others_are_text() -> None:
+    line = Line('</text><script>"&', [(1, 0.5), (3, 0.7)], values=["<b>", "ok"])
+    drawn = ElementTree.fromstring(line_chart(AXES, [line]))
+    assert '</text><script>"&' in [text.text for text in drawn.iter("text")]
+    assert not list(drawn.iter("script")) and not list(drawn.iter("b"))
+
+
+def test_a_gap_lifts_the_pen_and_points_stay_inside() -> None:
+    drawn = line_chart(AXES, [Line("", [(1, 0.0), (2, None), (3, 1.0)])])
+    path = next(iter(re.findall(r' d="([^"]*)"', drawn)))
+    assert path.count("M") == 2 and "L" not in path
+    numbers = [tuple(map(float, pair.split())) for pair in path.split("M") if pair]
+    assert all(0 < x < WIDTH and 0 < y < HEIGHT for x, y in numbers) and numbers[0][1] > numbers[1][1]
+
+
+def test_labels_of_lines_that_end_together_do_not_touch() -> None:
+    drawn = line_chart(AXES, [Line(name, [(1, 0.0), (3, 0.0)]) for name in "abcd"])
+    heights = sorted(float(y) for y in re.findall(r'y="([\d.]+)" class="label', drawn))
+    assert all(b - a >= 12 for a, b in pairwise(heights)) and heights[-1] <= HEIGHT
+
+
+def test_thinning_keeps_the_mean() -> None:
+    points = [(float(k), k % 7.0) for k in range(1000)]
+    few = thinned(points, 100)
+    assert len(few) == 100 and sum(y for _, y in few) / 100 == pytest.approx(sum(y for _, y in points) / 1000)

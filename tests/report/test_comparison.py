@@ -1,0 +1,110 @@
+"""Which runs stand beside each other, on runs made up from their numbers."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avcil.errors import ConfigError
+from avcil.report.comparison import Comparison, compare
+from avcil.report.comparison_text import comma_separated, latex, markdown
+from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
+from avcil.train.results import Evaluation, FinishedRun
+
+CONFIG = RunConfig(protocol=ProtocolConfig(steps=2))
+
+
+def run(mean: float, seed: int = 0, order: int = 0, cache: str = "c" * 64, **changes: Any) -> FinishedRun:
+    protocol = replace(CONFIG.protocol, order_seed=order)
+    config = replace(CONFIG, protocol=protocol, training=TrainingConfig(seed=seed), **changes)
+    result = Evaluation.__new__(Evaluation)
+    numbers = {"mean_accuracy": mean, "last_accuracy": mean / 2, "average_forgetting": 1 - mean}
+    result.__dict__.update(numbers, accuracy=[mean, mean], classes=["a", "b"], step_sizes=[1, 1], memory=4)
+    return FinishedRun(Path(f"{config.method}-{config.name}-{order}-{seed}"), config, cache, result)
+
+
+def the_table(*runs: FinishedRun, baseline: str | None = None) -> Comparison:
+    (table,) = compare(runs, baseline).tables
+    return table
+
+
+def test_seeds_share_a_row_and_are_paired() -> None:
+    ours = [run(0.5, seed=1), run(0.7, seed=2), run(0.9, seed=3)]
+    theirs = [run(0.4, seed=1, method="finetune"), run(0.5, seed=2, method="finetune")]
+    finetune, avcil = the_table(*ours, *theirs, baseline="finetune").rows
+    assert (finetune.method, avcil.method) == ("finetune", "avcil") and not finetune.differences
+    accuracy, difference = avcil.samples["mean_accuracy"], avcil.differences["mean_accuracy"]
+    assert accuracy is not None and (accuracy.n, accuracy.mean) == (3, pytest.approx(0.7))
+    assert (difference.n, difference.mean) == (2, pytest.approx(0.15))
+    assert avcil.differences["average_forgetting"].mean == pytest.approx(-0.15)
+
+
+def test_orders_of_the_classes_are_paired_too() -> None:
+    runs = [run(0.1 * order, order=order, method=method) for order in (1, 2) for method in ("avcil", "lwf")]
+    rows = the_table(*runs, baseline="lwf").rows
+    assert [row.seeds for row in rows] == [((1, 0), (2, 0))] * 2
+    assert rows[1].differences["mean_accuracy"].mean == 0
+
+
+def test_a_baseline_is_of_the_same_modality() -> None:
+    rows = the_table(
+        run(0.5),
+        run(0.3, method="finetune", modality="audio"),
+        run(0.4, method="finetune"),
+        baseline="finetune",
+    ).rows
+    assert [row.modality for row in rows] == ["audio", "audio-visual", "audio-visual"]
+    assert [row.differences["mean_accuracy"].mean for row in rows if row.differences] == [pytest.approx(0.1)]
+
+
+def test_other_tokens_have_a_table_of_their_own() -> None:
+    assert len(compare([run(0.5), run(0.5, cache="d" * 64)]).tables) == 2
+
+
+def test_ablations_are_told_apart() -> None:
+    without = replace(CONFIG.avcil, class_term=False)
+    stronger = replace(CONFIG.avcil, lambda_instance=2.0)
+    table = the_table(run(0.5), run(0.4, avcil=without), run(0.6, avcil=stronger), baseline="avcil")
+    assert [row.variant for row in table.rows] == ["", "class term off", "lambda instance 2.0"]
+    differences = [row.differences.get("mean_accuracy") for row in table.rows]
+    assert differences[0] is None and [round(one.mean, 6) for one in differences[1:] if one] == [-0.1, 0.1]
+    with pytest.raises(ConfigError, match=r"several ways \(.*class term off.*\); leave out all but one"):
+        compare([run(0.4, avcil=without), run(0.6, avcil=stronger)], "avcil")
+
+
+def test_fidelities_are_told_apart_and_compared_with_their_own() -> None:
+    runs = [
+        run(value, method=method, fidelity=fidelity)
+        for method, fidelity, value in [
+            ("finetune", "released", 0.1),
+            ("finetune", "corrected", 0.2),
+            ("avcil", "released", 0.4),
+            ("avcil", "corrected", 0.6),
+        ]
+    ]
+    rows = the_table(*runs, baseline="finetune").rows
+    assert [row.variant for row in rows] == ["fidelity corrected", "fidelity released"] * 2
+    assert [round(row.differences["mean_accuracy"].mean, 6) for row in rows[2:]] == [0.4, 0.3]
+
+
+def test_a_run_given_twice_counts_once() -> None:
+    comparisons = compare([run(0.5), run(0.5, name="copy")])
+    assert comparisons.left_out == [
+        "avcil-copy-0-0: repeats avcil-custom-0-0, the same run of the same seeds"
+    ]
+    assert comparisons.tables[0].rows[0].seeds == ((0, 0),)
+
+
+def test_names_are_escaped() -> None:
+    tables = [the_table(run(0.5, name='50 % a_b | "c", $d'))]
+    assert r'50 \% a\_b | "c", \$d' in latex(tables)
+    assert r'50 % a\_b \| "c", $d' in markdown(tables)
+    assert '"50 % a_b | ""c"", $d",2,1+1,' in comma_separated(tables)
+
+
+def test_markdown_is_aligned() -> None:
+    runs = [run(0.5, seed=seed, method=method) for seed in (1, 2) for method in ("avcil", "finetune")]
+    lines = [line for line in markdown([the_table(*runs)]).splitlines() if line.startswith("|")]
+    assert len(lines) == 4 and len({len(line) for line in lines}) == 1
+    assert lines[3].startswith("| AV-CIL      | audio-visual |   2 | 50.0±0.0 |")

@@ -1,0 +1,83 @@
+"""Where tokens stay changes no number of a run."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
+from avcil.cache.budget import TokenPlan
+from avcil.errors import ConfigError
+from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
+from avcil.train.run import plan_run, train_run
+from avcil.train.run_folder import RunFolder
+
+CONFIG = RunConfig(
+    protocol=ProtocolConfig(steps=2, memory=8),
+    training=TrainingConfig(epochs=3, batch=8, exemplar_batch=6, device="cpu"),
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> TokenCache:
+    path = tmp_path_factory.mktemp("synthetic") / "cache"
+    write_synthetic_cache(path, SyntheticSpec(classes=4, train=10, val=3, test=3, width=64))
+    return TokenCache(path)
+
+
+def train(cache: TokenCache, out: Path, config: RunConfig) -> tuple[RunFolder, list[str]]:
+    lines: list[str] = []
+
+    def note(step: int, tokens: TokenPlan) -> None:
+        lines.append(str(tokens))
+
+    return train_run(plan_run(cache, config), out, on_tokens=note), lines
+
+
+def with_budget(budget_gb: float | None, device: str = "cpu") -> RunConfig:
+    return replace(CONFIG, training=replace(CONFIG.training, token_budget_gb=budget_gb, device=device))
+
+
+def outcome(run: RunFolder) -> list[object]:
+    records = [replace(run.record(step), seconds=0.0) for step in range(2)]
+    return [*records, *(path.read_bytes() for path in sorted(run.path.glob("step-*/model.safetensors")))]
+
+
+def test_every_placement_trains_the_same_run(
+    cache: TokenCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resident, lines = train(cache, tmp_path / "resident", with_budget(None))
+    assert len(lines) == 2 and all("streamed" not in line and " in RAM" in line for line in lines)
+    assert lines[1].startswith("tokens: 20 current clips + 8 exemplars + 12 validation clips, ")
+
+    streamed, lines = train(cache, tmp_path / "streamed", with_budget(0.0))
+    assert all(" in RAM" not in line for line in lines)
+    assert outcome(streamed) == outcome(resident)
+
+    monkeypatch.setattr("avcil.train.step_data.CLIPS_PER_PASS", 4)  # two passes are less than the set
+    clip_gb = 4 * 9 * 64 * 2e-9 + 64 * 4e-9
+    mixed, lines = train(cache, tmp_path / "mixed", with_budget(36.5 * clip_gb))
+    assert "20 current clips + 8 exemplars, " in lines[1] and "; 12 validation clips, " in lines[1]
+    assert outcome(mixed) == outcome(resident)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_trains_the_same_run_from_ram(cache: TokenCache, tmp_path: Path) -> None:
+    resident, lines = train(cache, tmp_path / "resident", with_budget(None, "cuda"))
+    assert all("on the GPU" in line for line in lines)
+    pinned, lines = train(cache, tmp_path / "pinned", with_budget(0.0, "cuda"))
+    assert all("in pinned RAM" in line for line in lines)
+    assert outcome(pinned) == outcome(resident)
+
+
+def test_a_run_goes_on_with_another_budget(cache: TokenCache, tmp_path: Path) -> None:
+    train(cache, tmp_path / "run", with_budget(None))
+    run, lines = train(cache, tmp_path / "run", with_budget(0.0))
+    assert run.steps_done == 2 and not lines
+
+
+def test_a_budget_is_not_negative() -> None:
+    with pytest.raises(ConfigError, match=r"training\.token_budget_gb = -1.0; it must be finite"):
+        TrainingConfig(token_budget_gb=-1.0)
