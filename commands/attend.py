@@ -14,6 +14,8 @@ from avcil.commands.predict import finished_step, note_precision
 from avcil.errors import ConfigError, DecodeError, ManifestError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from avcil.cache import Tokens
     from avcil.extract.decode import Backend
     from avcil.extract.tokens import TokenEncoder
@@ -73,8 +75,9 @@ def attend(
     """Draw where and when each step looks in a video, and how that drifts.
 
     Attention has a map for every channel. Pictures show their mean, a channel
-    weighted by what it adds to the score of the class (gradient times input,
-    where positive) or, with --reduce mean, all alike. Drift is KL(then || now),
+    weighted by what it adds to the score of the class in the step that learned
+    it (gradient times input, where positive), so that rows differ by attention
+    alone, or, with --reduce mean, all alike. Drift is KL(then || now),
     in nats, of a step's maps from those of the step that learned the class:
     per channel, mean over frames and channels. Example:
 
@@ -131,8 +134,8 @@ def attention_by_step(
 ) -> list[StepAttention]:
     """The attention of every step up to `last` (from 0) on one clip (n = 1), and its drift.
 
-    `label` is the clip's class, by default the one that step `last` predicts. Before a step knows it, that
-    step's own prediction decides how its channels are weighted.
+    `label` is the clip's class, by default the one that step `last` predicts. Channels are weighted as the
+    step that learned it does, in later steps too; an earlier step's own prediction weighs its own.
 
     Raises:
         ConfigError: the run has no attention or no linear classifier, or knows no class `label`.
@@ -159,16 +162,22 @@ def attention_by_step(
     shares = [output.logits[0].softmax(0) for output in outputs]
     column = known.index(label) if label is not None else int(shares[-1].argmax())
     learned = next(step for step, network in enumerate(networks) if column < network.shape.classes)
+
+    def weights(step: int) -> Tensor:
+        """From the step that learned the class on they stay the same: rows then differ by attention alone."""
+        at = min(step, learned)
+        of = None if reduce == "mean" else column if at == learned else int(shares[at].argmax())
+        return channel_weights(networks[at], outputs[at], of)
+
     steps = []
-    for step, (network, output, share) in enumerate(zip(networks, outputs, shares, strict=True)):
+    for step, (output, share) in enumerate(zip(outputs, shares, strict=True)):
         predicted = int(share.argmax())
-        weighted_by = None if reduce == "mean" else column if step >= learned else predicted
         steps.append(
             StepAttention(
                 step=step,
                 label=classes[predicted],
                 probability=share[predicted].item(),
-                maps=reduce_maps(output, channel_weights(network, output, weighted_by)),
+                maps=reduce_maps(output, weights(step)),
                 drift=drift(outputs[learned], output) if step >= learned else None,
                 learned_here=step == learned,
             )
