@@ -67,9 +67,13 @@ def _records(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
             for number, row in enumerate(rows, start=1):
                 where = f"{table}, record {number}"
                 fields = {name: row[name] for name in ("id", *found)}
-                if None in fields.values() or fields["id"] in seen:
-                    raise CacheError(f"{where}: fields are missing, or its id stands in the table twice")
+                if None in fields.values() or None in row:  # a text with a comma needs quotes
+                    raise CacheError(f"{where}: it has more or fewer fields than the first line")
+                if fields["id"] in seen:
+                    raise CacheError(f"{where}: its id {fields['id']!r} stands in the table twice")
                 seen.add(fields["id"])
                 yield where, fields
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise CacheError(f"cannot read {table}: {error}") from error
+    except OSError as error:
+        raise CacheError(f"cannot read {table}: {error.strerror or error}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise CacheError(f"{table} is not a CSV file in UTF-8: {error}") from error

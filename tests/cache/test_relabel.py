@@ -57,8 +57,9 @@ def test_a_damaged_manifest_is_made_anew_from_a_whole_list_only(path: Path, tmp_
         ("id,label\nnobody,x\n", "record 1: clip 'nobody' is not in"),
         ("id,split\nval-000-0000,Test\n", "record 1: .*'Test' is not one of"),
         ("id,label\nval-000-0000,a\nval-000-0000,b\n", "record 2: .*twice"),
-        ("id,label\nval-000-0000\n", "record 1: fields are missing"),
-        ('id,label\n"', "cannot read"),
+        ("id,label\nval-000-0000\n", "record 1: it has more or fewer fields"),
+        ("id,label\nval-000-0000,swimming, indoors\n", "record 1: it has more or fewer fields"),
+        ('id,label\n"', "not a CSV file in UTF-8"),
     ],
 )
 def test_bad_tables_are_refused_and_change_nothing(
