@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avcil.commands.compare import compare_runs, show_comparisons
-from avcil.commands.console import out
+from avcil.commands.console import err, out
 
 if TYPE_CHECKING:
+    from avcil.cache import TokenCache
     from avcil.cache.budget import TokenPlan
     from avcil.train.run import Plan
     from avcil.train.run_folder import RunFolder
@@ -126,7 +127,9 @@ def train(
     )
     tokens = TokenCache(*caches)
     if seeds is None and order_seeds is None:
-        run_training(plan_run(tokens, config), run, tensorboard)
+        plan = plan_run(tokens, config)
+        _note_lacking(tokens)
+        run_training(plan, run, tensorboard)
         out.print(f"run: {run}\nnext: avcil eval {quote(str(run))}", markup=False)
         return
     if is_run(run):
@@ -136,8 +139,17 @@ def train(
         parse_seeds(seeds, "--seeds") if seeds is not None else (),
         parse_seeds(order_seeds, "--order-seeds") if order_seeds is not None else (),
     )
-    run_sweep({run / name: plan_run(tokens, one) for name, one in runs.items()}, tensorboard)
+    plans = {run / name: plan_run(tokens, one) for name, one in runs.items()}
+    _note_lacking(tokens)
+    run_sweep(plans, tensorboard)
     out.print(f"\nruns: {run}\nnext: avcil compare {quote(str(run))}", markup=False)
+
+
+def _note_lacking(cache: TokenCache) -> None:
+    """An extraction that was stopped must not pass for a small data set."""
+    listed, present = len(cache.clips), len(cache.present())
+    if present < listed:
+        err.print(f"note: {listed - present} of {listed} clips have no tokens and are left out: avcil cache info")
 
 
 def run_sweep(plans: Mapping[Path, Plan], tensorboard: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.command import Outcome
 
-from avcil.cache import SyntheticSpec, write_synthetic_cache
+from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
 
 SPEC = SyntheticSpec(classes=4, train=6, val=2, test=3, space=4, width=8)
 SHORT = ["--steps", 2, "--memory", 8, "--epochs", 2, "--device", "cpu"]
@@ -60,6 +60,18 @@ def test_a_bad_sweep_is_one_line(
     refused = avcil("train", cache, "--out", tmp_path / "runs", "--epochs", 1, *options)
     assert refused.code == 2 and words in refused.err and refused.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_clips_without_tokens_are_counted(avcil: Avcil, cache: Path, tmp_path: Path) -> None:
+    command = ["--out", tmp_path / "run", "--method", "finetune", *SHORT]
+    assert avcil("train", cache, *command).err == ""
+    shutil.copytree(cache, tmp_path / "half")
+    shard = TokenCache(tmp_path / "half").shards[0].shard
+    data = bytearray(shard.path.read_bytes())
+    data[shard.offsets["crc32"] : shard.offsets["crc32"] + 8] = bytes(8)
+    shard.path.write_bytes(data)
+    said = avcil("train", tmp_path / "half", "--out", tmp_path / "less", *command[2:])
+    assert said.code == 0 and "note: 2 of 44 clips have no tokens and are left out" in said.err
 
 
 def test_a_run_is_not_turned_into_a_sweep(avcil: Avcil, cache: Path, tmp_path: Path) -> None:
