@@ -54,8 +54,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--folder", type=Path, default=None, help="where to put the files; default: TMPDIR")
     asked = parser.parse_args()
+    rows, batch = min(asked.rows, asked.clips), min(asked.batch, asked.clips)
     with tempfile.TemporaryDirectory(prefix="avcil-benchmark-", dir=asked.folder) as folder:
-        result = measure(Path(folder), asked.clips, asked.rows, asked.batch, asked.repeats)
+        result = measure(Path(folder), asked.clips, rows, batch, asked.repeats)
     print(json.dumps(result))
 
 
