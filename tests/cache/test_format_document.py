@@ -1,6 +1,7 @@
 """docs/cache-format.md is true: its reader reads a cache, its checksums come out, h5dump opens a shard."""
 
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -52,6 +53,26 @@ def test_the_reader_of_the_document_reads_a_cache(path: Path) -> None:
             visual, tokens.visual[0] if tokens.visual_scale is None else tokens.widened()[0]
         )
         np.testing.assert_array_equal(audio, tokens.audio[0])
+
+
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from leaves(inner, f"{name}.{key}" if name else key)
+    else:
+        yield name, value
+
+
+def test_the_identity_is_as_documented(info: CacheInfo) -> None:
+    recipe = {"name": "ü😀", "a": {"b": [1, 2.0, {}], "c": {}}, "d": None, "e": True}
+    members = replace(info, recipe=recipe, precision="fp16").content()
+    named = {
+        name: leaf
+        for name, leaf in leaves(members)
+        if not name.endswith(("_encoder.weights", "_encoder.weights_sha256"))
+    }
+    text = ", ".join(f"{json.dumps(name)}: {json.dumps(named[name])}" for name in sorted(named))
+    assert info.from_content(members).identity == hashlib.sha256(f"{{{text}}}".encode("ascii")).hexdigest()
 
 
 def zeroed_crc(data: bytes) -> str:
