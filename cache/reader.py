@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,6 +78,9 @@ class TokenCache:
         known: dict[str, CacheClip] = {}
         for folder in self.paths:
             self._check_kind(folder)
+            shards = shard_paths(
+                folder
+            ).values()  # first: a writer adds clips to the manifest, then their shard
             manifest = metadata.read_manifest(folder)
             if (clip_id := next(filter(cache_of.__contains__, manifest), None)) is not None:
                 raise CacheError(
@@ -88,7 +91,7 @@ class TokenCache:
             known |= manifest
             self.failures |= metadata.read_failures(folder)
             self.flags |= metadata.read_flags(folder)
-            self._open_shards(folder, manifest)
+            self._open_shards(shards, manifest)
         self._known = known
         self.clips = list(known.values())
 
@@ -185,9 +188,9 @@ class TokenCache:
         if lines:
             raise CacheError(f"caches of different tokens cannot be used together; {'; '.join(lines)}")
 
-    def _open_shards(self, folder: Path, manifest: Mapping[str, CacheClip]) -> None:
+    def _open_shards(self, paths: Iterable[Path], manifest: Mapping[str, CacheClip]) -> None:
         seen: set[str] = set()
-        for path in shard_paths(folder).values():
+        for path in paths:
             mapped = MappedShard.open(path, self.info)
             self._shards.append(mapped)
             for row, clip_id in enumerate(mapped.shard.ids):

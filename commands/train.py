@@ -149,7 +149,9 @@ def _note_lacking(cache: TokenCache) -> None:
     """An extraction that was stopped must not pass for a small data set."""
     listed, present = len(cache.clips), len(cache.present())
     if present < listed:
-        err.print(f"note: {listed - present} of {listed} clips have no tokens and are left out: avcil cache info")
+        err.print(
+            f"note: {listed - present} of {listed} clips have no tokens and are left out: avcil cache info"
+        )
 
 
 def run_sweep(plans: Mapping[Path, Plan], tensorboard: bool) -> None:

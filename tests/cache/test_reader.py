@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, SyntheticSpec, TokenCache, write_synthetic_cache
+from avcil.cache.metadata import read_manifest
 from avcil.cache.shard import open_shard
 from avcil.errors import CacheError
 
@@ -135,6 +136,20 @@ def test_fingerprint_follows_tokens_and_labels(path: Path, tmp_path: Path, info:
 def test_fingerprints_do_not_change_from_version_to_version(path: Path) -> None:
     known = "139e2187a8e529f8b4e218bf4a6d480e90149b4dd0fae907579f36930388ed5b"
     assert TokenCache(path).fingerprint == known
+
+
+def test_clips_that_come_while_a_cache_is_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = TokenCache(path)
+
+    def read_and_be_overtaken(folder: Path) -> dict[str, CacheClip]:
+        monkeypatch.undo()
+        manifest = read_manifest(folder)
+        CacheWriter.open(folder, before.info, [CacheClip("late", "a", "train")]).close()
+        return manifest
+
+    monkeypatch.setattr("avcil.cache.metadata.read_manifest", read_and_be_overtaken)
+    assert TokenCache(path).clips == before.clips
+    assert TokenCache(path).clips[-1].id == "late"
 
 
 def test_a_pickled_cache_opens_anew(path: Path) -> None:
