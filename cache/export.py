@@ -34,7 +34,8 @@ def export(
     widened to float32. A few clips are in memory at a time.
 
     Raises:
-        CacheError: `out` exists or is being exported to, `form` is unknown, the disk is full, or a checksum does not match.
+        CacheError: `out` exists or is being exported to, `form` is unknown, the disk is full, or a checksum
+            does not match.
     """
     if form not in get_args(Form):
         raise CacheError(f"cannot export to {form!r}: choose one of {', '.join(get_args(Form))}")

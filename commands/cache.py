@@ -84,7 +84,7 @@ def _show_verification(found: Verification, repaired: bool) -> None:
     if len(found.bad) > MAX_BAD_ROWS_SHOWN:
         out.print(f"  and {len(found.bad) - MAX_BAD_ROWS_SHOWN} more; --json lists all")
     if found.bad:
-        again = "give the command of the extraction again to redo them"
+        again = "give the command that made the cache again to redo them"
         out.print(f"marked missing: {again}" if repaired else f"--repair marks them missing; then {again}")
 
 
