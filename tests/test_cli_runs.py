@@ -225,3 +225,11 @@ def test_scalars_need_their_package(
     )
     assert refused.code == 2 and "pip install 'avcil[tensorboard]'" in refused.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_is_shown_as_it_was_typed(avcil: Avcil, cache: Path, tmp_path: Path) -> None:
+    """`:x:` would be an emoji to the library that draws."""
+    refused = avcil("train", cache, "--out", tmp_path / "run", "--method", "nowhere:x:", *SHORT)
+    assert refused.code == 2 and "--method nowhere:x:: cannot import 'nowhere'" in refused.err
+    trained = avcil("train", cache, "--out", tmp_path / ":x:", "--method", "finetune", *SHORT)
+    assert f"run: {tmp_path}/:x:\n" in trained.out
