@@ -216,6 +216,20 @@ def test_scalars_for_tensorboard(avcil: Avcil, cache: Path, tmp_path: Path) -> N
     assert len(read.Scalars("accuracy/test")) == 2
 
 
+def test_a_step_without_epochs_has_scalars_too(avcil: Avcil, cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    method = "avcil.examples.nearest_class_mean:NEAREST_CLASS_MEAN"
+    command = ["train", cache, "--out", tmp_path / "run", "--method", method, *SHORT, "--tensorboard"]
+    assert avcil(*command).code == 0
+    shutil.rmtree(tmp_path / "run" / "step-01")
+    shutil.rmtree(tmp_path / "run" / "tensorboard")
+    assert avcil(*command).code == 0
+    read = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in read.Scalars("accuracy/test")] == [1]
+
+
 def test_scalars_need_their_package(
     avcil: Avcil, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
