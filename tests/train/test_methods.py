@@ -186,7 +186,10 @@ def test_without_attention_tokens_are_averaged(cache: TokenCache, tmp_path: Path
         ({"method": "math:pi"}, "it is a float, not a Method"),
         ({"method": "ss-il", "protocol": ProtocolConfig(steps=3, memory=3)}, "each of 4 classes"),
         ({"method": "icarl-nme", "protocol": ProtocolConfig(steps=3, memory=5)}, "each of 6 classes"),
-        ({"method": "icarl-nme", "protocol": ProtocolConfig(steps=1, memory_per_class=0)}, "--memory"),
+        (
+            {"method": "icarl-nme", "protocol": ProtocolConfig(steps=1, memory_per_class=0)},
+            "--memory-per-class",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_said(
