@@ -200,6 +200,13 @@ def test_what_cannot_be_trained_is_said(
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
+def test_a_module_that_leaves_python_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaves.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot import 'leaves' \(SystemExit: 0\)"):
+        find_method("leaves:X", "audio")
+
+
 @pytest.fixture
 def from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
