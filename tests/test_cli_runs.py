@@ -88,12 +88,12 @@ def test_options_of_a_protocol_give_way(avcil: Avcil, cache: Path, tmp_path: Pat
     assert results[0] == results[1]
 
 
-def test_help_names_every_method(avcil: Avcil, monkeypatch: pytest.MonkeyPatch) -> None:
-    from avcil.train.methods import METHODS
+def test_help_names_the_published_methods(avcil: Avcil, monkeypatch: pytest.MonkeyPatch) -> None:
+    from avcil.report.words import METHOD_TITLES
 
     monkeypatch.setenv("COLUMNS", "300")
     shown = avcil("train", "--help").out
-    assert all(f"{name}," in shown for name in METHODS)
+    assert all(f"{name}," in shown for name in METHOD_TITLES)
 
 
 def test_two_caches_are_trained_as_one(avcil: Avcil, cache: Path, tmp_path: Path) -> None:
