@@ -28,7 +28,7 @@ def find_object(option: str, name: str, error: type[AvcilError]) -> object:
         sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as problem:  # importing runs a user's code
+    except (Exception, SystemExit) as problem:  # importing runs a user's code
         reason = f"{type(problem).__name__}: {problem}"
         raise error(
             f"{option}: cannot import {module_name!r} ({reason}); it is looked for among the installed "

@@ -12,8 +12,9 @@ from avcil.report.labels import printable as printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+# Without emoji, or the :x: of a user's path or module:NAME would be drawn as one.
+out = Console(soft_wrap=True, highlight=False, emoji=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def show(table: Table, *, prose: bool = False) -> None:

@@ -18,6 +18,8 @@ from avcil.train.results import FinishedRun
 
 METRICS = ("mean_accuracy", "last_accuracy", "average_forgetting")
 MODALITY_ORDER = ("audio", "visual", "audio-visual")  # as in the published tables
+# Of several rows of the baseline's method, the one that is alike in these is meant, the first key first.
+SHARED_WITH_BASELINE = ("fidelity", "protocol.order", "protocol.memory", "protocol.memory_per_class")
 Seeds = tuple[int, int]  # of the classes' order and of training
 Settings = Mapping[str, Any]  # every key of a configuration by its dotted name
 
@@ -108,11 +110,14 @@ def compare(runs: Iterable[FinishedRun], baseline: str | None = None) -> Compari
         settings = _settings(run)
         groups = tables.setdefault(where, {})
         group = groups.setdefault(tuple(settings.items()), _Group(settings, {}))
-        seeds = run.config.protocol.order_seed, run.config.training.seed
-        if seeds in group.runs:
-            left_out.append(f"{run.path}: repeats {group.runs[seeds].path}, the same run of the same seeds")
-        else:
-            group.runs[seeds] = run
+        known = group.runs.setdefault(_seeds(run.config), run)
+        if known.result.classes != result.classes:
+            left_out.append(
+                f"{run.path}: learns the classes in another order than {known.path}, with the same seeds; "
+                "compare them one by one"
+            )
+        elif known is not run:
+            left_out.append(f"{run.path}: repeats {known.path}, the same run of the same seeds")
     methods = {group.way[0] for groups in tables.values() for group in groups.values()}
     if baseline is not None and baseline not in methods:
         raise ConfigError(f"no run is of the baseline {baseline!r}; there are {', '.join(sorted(methods))}")
@@ -171,10 +176,10 @@ def _values(group: _Group, metric: str) -> dict[Seeds, float]:
 def _baseline(
     group: _Group, groups: Sequence[_Group], variants: Mapping[int, str], method: str | None
 ) -> _Group | None:
-    """The row of the baseline method with the modality and, if there is one, the fidelity of `group`."""
+    """The row of the baseline method with the modality and, where it has them, the settings of `group`."""
     found = [one for one in groups if one.way == (method, group.way[1])]
-    alike = [one for one in found if one.first.config.fidelity == group.first.config.fidelity]
-    found = alike or found
+    for key in SHARED_WITH_BASELINE:
+        found = [one for one in found if one.settings[key] == group.settings[key]] or found
     plain = [one for one in found if not variants[id(one)]]
     if len(plain or found) > 1:
         ways = "; ".join(variants[id(one)] for one in found)
@@ -195,6 +200,11 @@ def _settings(run: FinishedRun) -> Settings:
         training=replace(config.training, seed=0, device=""),
     )
     return _flat(asdict(same)) | {"protocol.memory": run.result.memory}
+
+
+def _seeds(config: RunConfig) -> Seeds:
+    """Without a shuffle the seed of the order decides nothing."""
+    return config.protocol.order_seed * (config.protocol.order == "shuffled"), config.training.seed
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from avcil.report.comparison import METRICS, Comparison, ComparisonRow
-from avcil.report.labels import in_latex
+from avcil.report.labels import in_latex, printable
 from avcil.report.statistics import PairedDifference, Sample
 from avcil.report.words import METHOD_TITLES
 from avcil.train.metrics import DEFINITIONS
@@ -18,13 +18,14 @@ SHORT = {"mean_accuracy": "mean", "last_accuracy": "last", "average_forgetting":
 
 
 def heading(comparison: Comparison) -> str:
-    """Protocol, classes, steps and tokens in one line."""
+    """Protocol, classes, steps, tokens and fidelity in one line."""
     sizes = comparison.step_sizes
     even = len(set(sizes)) == 1
     cut = f"{len(sizes)} x {sizes[0]}" if even else " + ".join(map(str, sizes))
+    fidelities = " / ".join(sorted({row.fidelity for row in comparison.rows}))
     return (
-        f"{comparison.protocol}: {comparison.classes} classes in steps of {cut}, "
-        f"cache {comparison.cache_fingerprint[:8]}"
+        f"{printable(comparison.protocol)}: {comparison.classes} classes in steps of {cut}, "
+        f"cache {comparison.cache_fingerprint[:8]}, fidelity {fidelities}"
     )
 
 

@@ -5,6 +5,9 @@ LATEX_ESCAPES = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "|": r"\textbar{}",  # these three are other characters in LaTeX's first font encoding
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
     **{char: f"\\{char}" for char in "&%$#_{}"},
 }
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class ScalarWriter:
     """Writes losses and validation accuracy over epochs, counted through all steps, and test accuracy.
 
-    The folder is made with the first epoch, because training may yet refuse to begin. What an earlier process
-    wrote of that epoch and later ones, before it was killed, no longer counts.
+    The folder is made with the first scalar, because training may yet refuse to begin. What an earlier
+    process wrote of that epoch and later ones, before it was killed, no longer counts.
     """
 
     def __init__(self, folder: Path, make: type[SummaryWriter]) -> None:
@@ -29,20 +29,24 @@ class ScalarWriter:
     def epoch(self, now: TrainProgress) -> None:
         """Add the scalars of a finished epoch."""
         position = now.step * now.epochs + now.epoch
-        if self._writer is None:
-            self._writer = self._make(str(self._folder), purge_step=position)
-        self._writer.add_scalar("loss/total", now.record.loss, position)
+        writer = self._opened(position)
+        writer.add_scalar("loss/total", now.record.loss, position)
         for name, value in now.record.terms.items():
-            self._writer.add_scalar(f"loss/{name}", value, position)
+            writer.add_scalar(f"loss/{name}", value, position)
         if now.record.val_accuracy is not None:
-            self._writer.add_scalar("accuracy/validation", now.record.val_accuracy, position)
+            writer.add_scalar("accuracy/validation", now.record.val_accuracy, position)
 
     def step(self, record: StepRecord) -> None:
-        """Add the test accuracy of a finished step, over steps and not epochs."""
-        if self._writer is not None:
-            right = sum(p == y for p, y in zip(record.predicted, record.true, strict=True))
-            self._writer.add_scalar("accuracy/test", right / len(record.true), record.step)
-            self._writer.flush()
+        """Add the test accuracy of a finished step, over steps and not epochs; it may have had no epoch."""
+        writer = self._opened(None)
+        right = sum(p == y for p, y in zip(record.predicted, record.true, strict=True))
+        writer.add_scalar("accuracy/test", right / len(record.true), record.step)
+        writer.flush()
+
+    def _opened(self, outdated_from: int | None) -> SummaryWriter:
+        if self._writer is None:
+            self._writer = self._make(str(self._folder), purge_step=outdated_from)
+        return self._writer
 
     def close(self) -> None:
         """Finish the file, if there is one."""

@@ -100,12 +100,12 @@ def test_options_of_a_protocol_give_way(avcil: Avcil, cache: Path, tmp_path: Pat
     assert results[0] == results[1]
 
 
-def test_help_names_every_method(avcil: Avcil, monkeypatch: pytest.MonkeyPatch) -> None:
-    from avcil.train.methods import METHODS
+def test_help_names_the_published_methods(avcil: Avcil, monkeypatch: pytest.MonkeyPatch) -> None:
+    from avcil.report.words import METHOD_TITLES
 
     monkeypatch.setenv("COLUMNS", "300")
     shown = avcil("train", "--help").out
-    assert all(f"{name}," in shown for name in METHODS)
+    assert all(f"{name}," in shown for name in METHOD_TITLES)
 
 
 def test_two_caches_are_trained_as_one(avcil: Avcil, cache: Path, tmp_path: Path) -> None:
@@ -228,6 +228,20 @@ def test_scalars_for_tensorboard(avcil: Avcil, cache: Path, tmp_path: Path) -> N
     assert len(read.Scalars("accuracy/test")) == 2
 
 
+def test_a_step_without_epochs_has_scalars_too(avcil: Avcil, cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    method = "avcil.examples.nearest_class_mean:NEAREST_CLASS_MEAN"
+    command = ["train", cache, "--out", tmp_path / "run", "--method", method, *SHORT, "--tensorboard"]
+    assert avcil(*command).code == 0
+    shutil.rmtree(tmp_path / "run" / "step-01")
+    shutil.rmtree(tmp_path / "run" / "tensorboard")
+    assert avcil(*command).code == 0
+    read = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in read.Scalars("accuracy/test")] == [1]
+
+
 def test_scalars_need_their_package(
     avcil: Avcil, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,3 +251,11 @@ def test_scalars_need_their_package(
     )
     assert refused.code == 2 and "pip install 'avcil[tensorboard]'" in refused.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_is_shown_as_it_was_typed(avcil: Avcil, cache: Path, tmp_path: Path) -> None:
+    """`:x:` would be an emoji to the library that draws."""
+    refused = avcil("train", cache, "--out", tmp_path / "run", "--method", "nowhere:x:", *SHORT)
+    assert refused.code == 2 and "--method nowhere:x:: cannot import 'nowhere'" in refused.err
+    trained = avcil("train", cache, "--out", tmp_path / ":x:", "--method", "finetune", *SHORT)
+    assert f"run: {tmp_path}/:x:\n" in trained.out

@@ -56,10 +56,9 @@ class ProtocolConfig:
             "protocol: memory and memory_per_class exclude each other; give one of them",
         )
         for name in ("steps", "classes_per_step", "base", "increment", "memory", "memory_per_class"):
-            value = getattr(self, name)
+            value, least = getattr(self, name), 0 if name.startswith("memory") else 1
             _require(
-                value is None or value >= (0 if name.startswith("memory") else 1),
-                f"protocol.{name} = {value}; it must be positive",
+                value is None or value >= least, f"protocol.{name} = {value}; it must be at least {least}"
             )
         _require(
             all(size >= 1 for size in self.step_sizes),

@@ -51,7 +51,7 @@ class Journal:
 
     One line of `events.jsonl` is one epoch: `step` and `epoch` from 0, `loss`, `terms`, `val_accuracy` and
     `time_s` since the step began. `state.json` is replaced at the end of a step and at most once a second
-    within it. Opening cuts the events back to the finished steps, a line torn by a crash included.
+    within it. Opening brings both back to the finished steps, a line torn by a crash included.
     """
 
     def __init__(self, folder: Path, steps_done: int, steps: int, epochs: int) -> None:
@@ -61,6 +61,9 @@ class Journal:
         self._step_began = self._state_written = time.monotonic()
         if (folder / EVENTS).exists():
             _cut_back(folder / EVENTS, steps_done)
+        state = read_state(folder)
+        if state is None or (state.steps_done, state.epochs_done) != (steps_done, 0):
+            self._write_state(0)  # its writer was killed
 
     def close(self) -> None:
         """Close the file of events."""

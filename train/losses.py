@@ -81,7 +81,8 @@ def nca(
         on_target_only: subtract the margin from the target's similarity only.
     """
     is_target = F.one_hot(labels, similarities.shape[1])
-    z = scale * (similarities - (margin * is_target if on_target_only else margin))
+    margins = margin * is_target.to(similarities) if on_target_only else margin
+    z = scale * (similarities - margins)
     shifted = z - z.max(dim=1, keepdim=True).values
     others = shifted.exp().masked_fill(is_target.bool(), 1.0)  # the formula's 1, in the target's place
     target = shifted.gather(1, labels[:, None]).squeeze(1)

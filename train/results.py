@@ -129,9 +129,14 @@ def recorded_results(run: RunFolder) -> Evaluation:
 
 
 def write_results(run: RunFolder) -> None:
-    """Write `results.json` of a finished run, unless it is there."""
+    """Write `results.json` of a finished run, unless it is there.
+
+    Raises:
+        RunError: as `recorded_results`.
+    """
+    result = recorded_results(run)
     if not (run.path / RESULTS).exists():
-        write_text(run.path / RESULTS, to_json(recorded_results(run)))
+        write_text(run.path / RESULTS, to_json(result))
 
 
 def _check_written(path: Path, result: Evaluation) -> None:

@@ -223,9 +223,10 @@ def _check_memory(method: Method, protocol: Protocol) -> None:
     if protocol.steps > 1:
         classes = max(classes, protocol.seen(protocol.steps - 2))
     if classes and not protocol.exemplars_per_class(classes):
+        option = "--memory" if protocol.memory_per_class is None else "--memory-per-class"
         raise ConfigError(
             f"memory {protocol.memory} is less than one exemplar for each of {classes} classes, which "
-            f"{method.name} needs; give a larger --memory"
+            f"{method.name} needs; give a larger {option}"
         )
 
 

@@ -20,7 +20,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +126,15 @@ class RunFolder:
                 memory=table["memory"],
                 environment=Environment(**table["environment"]),
             )
+            if not facts.step_sizes or sum(facts.step_sizes) != len(facts.classes):
+                raise ValueError("run.json: step_sizes do not add up to the classes")
             return cls(path, load_config(str(path / "config.toml")), facts)
         except (ValueError, KeyError, TypeError, ConfigError) as error:
-            raise RunError(f"{path}: the run's files cannot be read ({error}); train it again") from error
+            reason = " ".join(str(error).split())
+            raise RunError(
+                f"{path}: the run's files cannot be read ({reason}); put run.json and config.toml back, or "
+                "train again into another --out"
+            ) from error
 
     @classmethod
     def create_or_resume(cls, path: Path, config: RunConfig, facts: RunFacts) -> RunFolder:
@@ -238,7 +244,7 @@ class RunFolder:
             spent = time.monotonic() - began
             stages: dict[Stage, float] = {**record.stages, "save": spent}
             saved = replace(record, stages=stages, seconds=record.seconds + spent)
-            table = {"network": asdict(network.shape), **asdict(saved)}
+            table = {"network": asdict(network.shape), "readout": sorted(readout or {}), **asdict(saved)}
             (folder / "record.json").write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
 
         write_folder(self._step(record.step), write)
@@ -255,8 +261,14 @@ class RunFolder:
                 "epochs": [EpochRecord(**epoch) for epoch in table["epochs"]],
                 "peak_memory": PeakMemory(**table["peak_memory"]),
             }
-            return StepRecord(**{key: value for key, value in table.items() if key != "network"} | parsed)
-        except (KeyError, TypeError) as error:
+            own = {entry.name: table[entry.name] for entry in fields(StepRecord)}
+            record = StepRecord(**own | parsed)
+            seen = set(range(sum(self.facts.step_sizes[: step + 1])))
+            whole = len(record.predicted) == len(record.true)
+            if not whole or not set(record.predicted) <= seen == set(record.true):
+                raise ValueError("its predictions are not of the clips of all classes seen")
+            return record
+        except (KeyError, TypeError, ValueError) as error:
             raise self._unreadable(step, error) from error
 
     def network(self, step: int, device: torch.device) -> AudioVisualNetwork:
@@ -273,8 +285,10 @@ class RunFolder:
         """What the method keeps of step `step` beside the network; {} where it keeps nothing."""
         path = self._step(step) / "readout.safetensors"
         try:
-            return safetensors.torch.load_file(path, device=str(device)) if path.exists() else {}
-        except (OSError, safetensors.SafetensorError) as error:
+            if not self._record_table(step)["readout"]:
+                return {}
+            return safetensors.torch.load_file(path, device=str(device))
+        except (OSError, KeyError, safetensors.SafetensorError) as error:
             raise self._unreadable(step, error) from error
 
     def classifier(self, step: int, device: torch.device) -> Classifier:
@@ -340,4 +354,4 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in tensors.items()
     }
-    safetensors.torch.save_file(whole, path)
+    path.write_bytes(safetensors.torch.save(whole))  # a full disk is an OSError, as for every other file

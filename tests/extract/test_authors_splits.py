@@ -55,6 +55,7 @@ def test_published_counts(name: str) -> None:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_published_steps_and_memory(setting: str) -> None:
     want = SETTINGS[setting]
+    assert set(want) == {"classes_per_step", "memory", "seed", "steps"}
     clips = [(entry.id, str(entry.label), str(entry.split)) for entry in entries_of(setting)]
     config = ProtocolConfig(classes_per_step=want["classes_per_step"], memory=want["memory"])
     labels = list(dict.fromkeys(label for _, label, _ in clips))
@@ -64,6 +65,7 @@ def test_published_steps_and_memory(setting: str) -> None:
     memories = random_exemplars(protocol, groups.train, want["seed"])
     for step, expected in enumerate(want["steps"]):
         seen = range(protocol.seen(step))
+        assert set(expected) == {"step", "train", "val", "test"} | ({"exemplars"} if step else set())
         assert summary(clip_set(groups.train, protocol.tasks[step]).ids) == expected["train"]
         assert summary(clip_set(groups.val, seen).ids) == expected["val"]
         assert summary(clip_set(groups.test, seen).ids) == expected["test"]

@@ -8,7 +8,7 @@ import pytest
 
 from avcil.errors import ConfigError
 from avcil.report.comparison import Comparison, compare
-from avcil.report.comparison_text import comma_separated, latex, markdown
+from avcil.report.comparison_text import comma_separated, heading, latex, markdown
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.results import Evaluation, FinishedRun
 
@@ -16,12 +16,17 @@ CONFIG = RunConfig(protocol=ProtocolConfig(steps=2))
 
 
 def run(mean: float, seed: int = 0, order: int = 0, cache: str = "c" * 64, **changes: Any) -> FinishedRun:
-    protocol = replace(CONFIG.protocol, order_seed=order)
-    config = replace(CONFIG, protocol=protocol, training=TrainingConfig(seed=seed), **changes)
+    protocol = replace(CONFIG.protocol, order="shuffled" if order else "listed", order_seed=order)
+    config = replace(CONFIG, **{"protocol": protocol, "training": TrainingConfig(seed=seed), **changes})
     result = Evaluation.__new__(Evaluation)
     numbers = {"mean_accuracy": mean, "last_accuracy": mean / 2, "average_forgetting": 1 - mean}
     result.__dict__.update(numbers, accuracy=[mean, mean], classes=["a", "b"], step_sizes=[1, 1], memory=4)
     return FinishedRun(Path(f"{config.method}-{config.name}-{order}-{seed}"), config, cache, result)
+
+
+def with_protocol(one: FinishedRun, protocol: ProtocolConfig, more: float) -> FinishedRun:
+    """`one` under another protocol, a little better."""
+    return run(one.result.mean_accuracy + more, method=one.config.method, protocol=protocol)
 
 
 def the_table(*runs: FinishedRun, baseline: str | None = None) -> Comparison:
@@ -88,6 +93,28 @@ def test_fidelities_are_told_apart_and_compared_with_their_own() -> None:
     assert [round(row.differences["mean_accuracy"].mean, 6) for row in rows[2:]] == [0.4, 0.3]
 
 
+def test_of_several_baselines_the_one_with_the_same_order_and_memory_is_meant() -> None:
+    shuffled = replace(CONFIG.protocol, order="shuffled")
+    runs = [run(0.1, method="finetune"), run(0.5)]
+    runs += [with_protocol(one, shuffled, 0.3) for one in runs]
+    assert [row.variant for row in the_table(*runs).rows] == ["", "order shuffled"] * 2
+    rows = the_table(*runs, baseline="finetune").rows
+    assert [round(row.differences["mean_accuracy"].mean, 6) for row in rows[2:]] == [0.4, 0.4]
+
+
+def test_an_order_that_no_seed_drew_is_one_order() -> None:
+    given = [run(0.5), with_protocol(run(0.5), replace(CONFIG.protocol, order_seed=7), 0.0)]
+    assert "repeats" in compare(given).left_out[0]
+    given[1].result.classes.reverse()
+    assert "in another order than" in compare(given).left_out[0]
+
+
+def test_the_fidelity_is_named() -> None:
+    one, other = run(0.5), run(0.5, method="lwf", fidelity="corrected")
+    assert heading(the_table(one)).endswith("cache cccccccc, fidelity released")
+    assert heading(the_table(one, other)).endswith("fidelity corrected / released")
+
+
 def test_a_run_given_twice_counts_once() -> None:
     comparisons = compare([run(0.5), run(0.5, name="copy")])
     assert comparisons.left_out == [
@@ -98,7 +125,7 @@ def test_a_run_given_twice_counts_once() -> None:
 
 def test_names_are_escaped() -> None:
     tables = [the_table(run(0.5, name='50 % a_b | "c", $d'))]
-    assert r'50 \% a\_b | "c", \$d' in latex(tables)
+    assert r'50 \% a\_b \textbar{} "c", \$d' in latex(tables)
     assert r'50 % a\_b \| "c", $d' in markdown(tables)
     assert '"50 % a_b | ""c"", $d",2,1+1,' in comma_separated(tables)
 

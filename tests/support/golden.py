@@ -24,6 +24,7 @@ from avcil.train.model import AudioVisualNetwork, NetworkShape
 
 FILES = ("forward", "losses", "trajectory", "exemplars")
 CHECKED: Counter[str] = Counter()  # what the tests have compared, for the summary at the end of a session
+ENTRY = {"inputs", "expect", "f32_maxdiff", "f32_maxscaled", "min_distance_gap"}  # keys of an entry
 WIDTH = 768
 FRAMES = 8
 PARAMETERS = {

@@ -17,6 +17,7 @@ PRECISIONS = {"float64": (torch.float64, 1e-9), "float32": (torch.float32, 1e-5)
 @pytest.mark.parametrize("name", ENTRIES)
 def test_forward(name: str, precision: str) -> None:
     dtype, tolerance = PRECISIONS[precision]
+    assert set(ENTRIES[name]) <= golden.ENTRY, f"no check knows the entry {name!r}"
     inputs = ENTRIES[name]["inputs"]
     values = growth(inputs, dtype) if "classes_old" in inputs else outputs(inputs, dtype)
     for key, expected in ENTRIES[name]["expect"].items():

@@ -58,6 +58,11 @@ RUN_KEYS = {
     *("method", "modality", "terms", "settings_changed", "repeat_identical", "decision_safety", "measured"),
     *("tolerance", "float64", "steps", "mean_test_acc", "average_forgetting"),
 }
+GROUP_KEYS = {"config", "dataset_checks", "runs"}
+SETTINGS = {
+    *("data", "classes_per_step", "epochs", "batch", "exemplar_batch", "infer_batch", "lr", "weight_decay"),
+    *("memory", "init_seed", "rows_seed", "python_seed", "lam", "lam_I", "lam_C", "lam_disc", "tau"),
+}
 PRECISIONS: dict[str, Literal["fp64", "fp32"]] = {"float64": "fp64", "float32": "fp32"}
 
 
@@ -158,8 +163,9 @@ def test_the_data_are_those_of_the_reference(group: str) -> None:
 @pytest.mark.parametrize(("group", "name"), RUNS, ids=[f"{group}: {name}" for group, name in RUNS])
 def test_run(group: str, name: str, precision: str, caches: Any, tmp_path: Path) -> None:
     reference = GROUPS[group]["runs"][name]
-    assert set(reference) <= RUN_KEYS
     settings = GROUPS[group]["config"] | (reference.get("settings_changed") or {})
+    assert set(reference) <= RUN_KEYS and set(settings) <= SETTINGS and set(GROUPS[group]) == GROUP_KEYS
+    assert set(reference.get("terms") or []) <= set(TERMS.values())
     plan = plan_run(caches(group), configuration(settings, reference, precision))
     run = train_run(plan, tmp_path / "run", draws=PublishedDraws(settings, reference))
     exact = reference["float64"]

@@ -1,6 +1,7 @@
 """Runs on a tiny synthetic cache: what is trained, kept, resumed and refused."""
 
 import json
+import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ CONFIG = RunConfig(
     protocol=ProtocolConfig(steps=3, memory=24),
     training=TrainingConfig(epochs=12, batch=8, exemplar_batch=6, device="cpu"),
 )
+ONCE = replace(CONFIG, training=replace(CONFIG.training, epochs=1))
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +136,58 @@ def test_a_damaged_record_is_named(text: str, cache: TokenCache, tmp_path: Path)
     (tmp_path / "run" / "step-02" / "record.json").write_text(text)
     with pytest.raises(RunError, match="step-02 cannot be read"):
         evaluate_run(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("run.json", {"step_sizes": []}),
+        ("run.json", {"step_sizes": [2, 2, "2"]}),
+        ("run.json", {"classes": ["only"]}),
+        ("step-02/record.json", {"predicted": [0]}),
+        ("step-02/record.json", {"predicted": [9] * 24}),
+        ("step-02/record.json", {"true": [0] * 24}),
+        ("step-02/record.json", {"true": None}),
+    ],
+)
+def test_records_that_contradict_themselves_are_named(
+    file: str, changed: dict[str, object], cache: TokenCache, tmp_path: Path
+) -> None:
+    run = train(cache, tmp_path / "run", ONCE)
+    path = run.path / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(RunError, match="cannot be read"):
+        evaluate_run(RunFolder.open(run.path))
+    with pytest.raises(RunError, match="cannot be read"):
+        train(cache, run.path, ONCE)
+
+
+def test_what_a_method_kept_is_missed(cache: TokenCache, tmp_path: Path) -> None:
+    run = train(cache, tmp_path / "run", replace(ONCE, method="icarl-nme"))
+    (run.path / "step-01" / "readout.safetensors").unlink()
+    with pytest.raises(RunError, match="step-01 cannot be read"):
+        evaluate_run(run)
+
+
+def test_a_finished_run_with_other_results_is_not_called_finished(cache: TokenCache, tmp_path: Path) -> None:
+    run = train(cache, tmp_path / "run", ONCE)
+    (run.path / "results.json").write_text("{}")
+    with pytest.raises(RunError, match=r"results.json does not say .* delete it"):
+        train(cache, run.path, ONCE)
+    (run.path / "results.json").unlink()
+    assert train(cache, run.path, ONCE).steps_done == 3 and (run.path / "results.json").exists()
+
+
+def test_a_full_disk_loses_nothing(cache: TokenCache, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # the weights do not fit
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            train(cache, tmp_path / "run", ONCE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert RunFolder.open(tmp_path / "run").steps_done == 0 and not list((tmp_path / "run").glob(".*"))
+    assert train(cache, tmp_path / "run", ONCE).steps_done == 3
 
 
 def test_a_foreign_folder_is_left_alone(cache: TokenCache, tmp_path: Path) -> None:

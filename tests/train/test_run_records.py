@@ -63,6 +63,18 @@ def test_events_are_cut_back_to_the_finished_steps(tmp_path: Path) -> None:
     assert events[0]["terms"] == {"cross_entropy": 0.5} and events[0]["time_s"] >= 0
 
 
+def test_the_state_is_that_of_the_finished_steps(tmp_path: Path) -> None:
+    """Killed within a step, or between saving the last step and saying so."""
+    journal = Journal(tmp_path, 0, 1, 2)
+    journal.epoch(0, 0, RECORD)
+    journal.close()
+    for steps_done in (0, 1):
+        Journal(tmp_path, steps_done, 1, 2).close()
+        state = read_state(tmp_path)
+        assert state is not None and (state.steps_done, state.epochs_done) == (steps_done, 0)
+        assert state.finished == bool(steps_done)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"steps": 3}'])
 def test_a_damaged_state_is_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text(text)
