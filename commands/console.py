@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -26,6 +27,11 @@ def show(table: Table, *, prose: bool = False) -> None:
         return
     table.width = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
     out.print(table)
+
+
+def write(text: str) -> None:
+    """Print a document as it is: typer's echo takes escape sequences out of the names in it."""
+    sys.stdout.write(text)
 
 
 def say(command: str) -> None:
