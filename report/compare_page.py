@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from avcil.report.charts import Axes, Line, line_chart
 from avcil.report.comparison import METRICS, MODALITY_ORDER, Comparison, ComparisonRow
 from avcil.report.comparison_text import columns, heading, legend
-from avcil.report.curves import percent_ticks
+from avcil.report.curves import percent_ticks, step_ticks
 from avcil.report.pages import Chart, render
 from avcil.report.statistics import PairedDifference, Sample
 from avcil.report.words import METHOD_TITLES, MODALITY_WORDS, signed
@@ -140,7 +140,7 @@ def _chart(
         title=f"Accuracy after each step, {modality}",
         description="; ".join(f"{_name(row)} ends at {signed(row.accuracy[-1].mean)} %" for row in rows),
         y_ticks=percent_ticks(0.0, 1.0),
-        x_ticks=[(step, str(step)) for step in range(1, steps + 1)],
+        x_ticks=step_ticks(range(1, steps + 1)),
         x_title="after step",
         x_range=(1, steps),
         label_width=LABEL_WIDTH,
