@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+NARROW = 50  # columns; below, wrapping prose would take numbers and their names away
 
 
 def show(table: Table, *, prose: bool = False) -> None:
     """Print a table at its own width: a file or a pipe has no edge, and a narrow terminal may wrap.
 
-    One that holds `prose` is wrapped at a terminal's edge instead.
+    One that holds `prose` is wrapped at a terminal's edge instead, unless that leaves it no room.
     """
-    if prose and out.is_terminal:
+    if prose and out.is_terminal and out.width >= NARROW:
         out.print(table, soft_wrap=False)
         return
     table.width = Measurement.get(out, out.options.update(max_width=10_000), table).maximum

@@ -7,9 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support.command import Outcome
 from support.odd_run import ODD_LABELS, odd_run
 
+from avcil.commands.console import show
+from avcil.report.tables import headline_table
+from avcil.report.words import percent
+from avcil.train.evaluate import evaluate_run
 from avcil.train.run_folder import RunFolder
 
 Command = Callable[..., Outcome]
@@ -27,6 +32,19 @@ def test_tables_fit_eighty_columns_and_stay_in_their_lines(run: RunFolder, avcil
     assert max(map(len, tables)) <= 80
     assert "\u202e" not in shown.out and "\\u202eright to left" in shown.out
     assert "two lines" in shown.out and "guessing" in shown.out and "a[last,i] - a[i,i]" in shown.out
+
+
+@pytest.mark.parametrize("width", [20, 24, 40, 50, 80])
+def test_a_narrow_terminal_takes_no_number_away(
+    run: RunFolder, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = io.StringIO()
+    terminal = Console(file=page, force_terminal=True, width=width, soft_wrap=True, color_system=None)
+    monkeypatch.setattr("avcil.commands.console.out", terminal)
+    result = evaluate_run(run)
+    show(headline_table(result), prose=True)
+    shown = page.getvalue()
+    assert "average forgetting" in shown and percent(result.average_forgetting) in shown
 
 
 def test_all_formats_say_the_same(run: RunFolder, avcil: Command) -> None:
