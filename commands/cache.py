@@ -30,7 +30,12 @@ def info(
     caches: Annotated[list[Path], typer.Argument(help="Token caches; several are taken as one.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what a cache holds: recipe, encoders, size, coverage of classes and splits, failures."""
+    """Say what a cache holds: recipe, encoders, size, coverage of classes and splits, failures.
+
+    Example:
+
+    avcil cache info cache
+    """
     from avcil.cache import TokenCache
     from avcil.cache.summary import summarise
     from avcil.report.cache_tables import cache_lines, coverage_table
@@ -54,7 +59,12 @@ def verify(
     threads: Annotated[int | None, typer.Option(min=1, help="At once.", show_default="cores")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every checksum; exit code 1 if a row is bad, with the list of them."""
+    """Check every checksum; exit code 1 if a row is bad, with the list of them.
+
+    Example:
+
+    avcil cache verify cache --repair
+    """
     from avcil.cache import TokenCache
     from avcil.cache.verify import mark_missing
     from avcil.cache.verify import verify as check
@@ -94,7 +104,12 @@ def export(
     folder: Annotated[Path, typer.Option("--out", help="New folder for the files.")],
     to: Annotated[str, typer.Option(help="npz: one file a clip. npy: one file a split.")] = "npz",
 ) -> None:
-    """Write the tokens as numpy files, with a table of ids, labels and splits."""
+    """Write the tokens as numpy files, with a table of ids, labels and splits.
+
+    Example:
+
+    avcil cache export cache --to npz --out tokens
+    """
     from avcil.cache import TokenCache
     from avcil.cache.export import export as write
     from avcil.report.progress import progress
@@ -111,7 +126,9 @@ def relabel(
 ) -> None:
     """Give clips other labels or splits, or make the manifest anew from a list of all clips.
 
-    The manifest carries checksums: edit a copy of it and hand it over here.
+    The manifest carries checksums: edit a copy of it and hand it over here. Example:
+
+    avcil cache relabel cache labels.csv
     """
     from avcil.cache.relabel import relabel as change
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.console import err, exclusive, out, printable, show
+from avcil.commands.console import err, exclusive, out, printable, show, write
 
 if TYPE_CHECKING:
     from avcil.report.comparison import Comparison, Comparisons
@@ -57,7 +57,7 @@ def compare(
     if chosen == "html":
         file = file or Path("compare.html")
     if file is None:
-        typer.echo(text, nl=False)
+        write(text)
     else:
         write_text(file, text)
         out.print(f"written: {file}", markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,18 +16,24 @@ if TYPE_CHECKING:
 # Without emoji, or the :x: of a user's path or module:NAME would be drawn as one.
 out = Console(soft_wrap=True, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+NARROW = 50  # columns; below, wrapping prose would take numbers and their names away
 
 
 def show(table: Table, *, prose: bool = False) -> None:
     """Print a table at its own width: a file or a pipe has no edge, and a narrow terminal may wrap.
 
-    One that holds `prose` is wrapped at a terminal's edge instead.
+    One that holds `prose` is wrapped at a terminal's edge instead, unless that leaves it no room.
     """
-    if prose and out.is_terminal:
+    if prose and out.is_terminal and out.width >= NARROW:
         out.print(table, soft_wrap=False)
         return
     table.width = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
     out.print(table)
+
+
+def write(text: str) -> None:
+    """Print a document as it is: typer's echo takes escape sequences out of the names in it."""
+    sys.stdout.write(text)
 
 
 def say(command: str) -> None:

@@ -29,8 +29,11 @@ def demo(
 ) -> None:
     """Render a small audio-visual data set and run the whole road on it, in a few minutes on a CPU.
 
-    12 classes are 4 things to see x 3 things to hear: the picture alone cannot tell three classes apart,
-    the sound alone cannot tell four apart.
+    12 classes are 4 things to see x 3 things to hear: the picture alone
+    cannot tell three classes apart, the sound alone cannot tell four apart.
+    Example:
+
+    avcil demo --seeds 42
     """
     from avcil.extract.demo_videos import DemoSpec, render_demo
     from avcil.report.progress import progress

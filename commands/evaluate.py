@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.console import err, exclusive, out, show
+from avcil.commands.console import err, exclusive, out, show, write
 
 if TYPE_CHECKING:
     from avcil.train.results import Evaluation, Split
@@ -45,7 +45,7 @@ def evaluate(
     if chosen == "html":
         out.print(f"report: {write_report(folder, result)}", markup=False)
     elif chosen is not None:
-        typer.echo(FORMATS[chosen](result), nl=False)
+        write(FORMATS[chosen](result))
     else:
         show_evaluation(result)
         out.print(f"next: avcil eval {quote(str(run))} --html for a page with all of it", markup=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from avcil.commands.console import err, out, printable
+from avcil.commands.console import err, out, printable, write
 from avcil.errors import ConfigError, DecodeError, ManifestError, RunError
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def predict(
     if as_json:
         typer.echo(_json(folder, chosen, results))
     elif as_csv:
-        sys.stdout.write(_csv(results, top))  # typer's echo takes escape sequences out of names
+        write(_csv(results, top))
     for result in results:
         name = _text(result.video)
         if result.error is not None:

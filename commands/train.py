@@ -41,7 +41,10 @@ def train(
         str | None, typer.Option(help="released (as the published program) or corrected (as the papers).")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="ave-ci, ks-ci, vs100-ci or a TOML file; other options override it.")
+        str | None,
+        typer.Option(
+            help="ave-ci, ave-ci-7x4, ks-ci, vs100-ci, demo or a TOML file; other options override it."
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Cut the classes into this many steps.")] = None,
     classes_per_step: Annotated[int | None, typer.Option(help="Or into steps of this many.")] = None,

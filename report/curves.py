@@ -21,7 +21,8 @@ def outcome_charts(result: Evaluation) -> list[Chart]:
     steps = len(result.accuracy)
     values = _values(result.accuracy, steps)
     seen = Line("", [(t + 1, a) for t, a in enumerate(result.accuracy)], "c0 dots", values=values)
-    guess = Line("guessing", [(t + 1, a) for t, a in enumerate(chances(result))], "faint dashed thin")
+    style = f"faint thin {'dashed' if steps > 1 else 'dots'}"  # a line of one point is none
+    guess = Line("guessing", [(t + 1, a) for t, a in enumerate(chances(result))], style)
     description = ", ".join(f"step {t + 1}: {percent(a)} %" for t, a in enumerate(result.accuracy))
     charts = [
         Chart(
@@ -104,6 +105,12 @@ def percent_ticks(low: float, high: float) -> list[tuple[float, str]]:
     return [(value / 100, f"{value:g}") for value in ticks(100 * low, 100 * high)]
 
 
+def step_ticks(positions: Sequence[float]) -> list[tuple[float, str]]:
+    """The steps' numbers at their positions; of many, only as many as do not touch."""
+    every = next(k for k in (1, 2, 5, 10, 20, 50, len(positions)) if len(positions) <= k * MOST_STEPS)
+    return [(x, str(step)) for step, x in enumerate(positions, start=1) if step % every == 0]
+
+
 def _loss_chart(
     title: str, note: str, points: Sequence[tuple[float, float]], starts: Sequence[int], style: str
 ) -> Chart:
@@ -132,7 +139,7 @@ def _step_axes(
         title=title,
         description=description,
         y_ticks=rules,
-        x_ticks=[(step, str(step)) for step in range(1, steps + 1)],
+        x_ticks=step_ticks(range(1, steps + 1)),
         x_title="after step",
         x_range=(1, steps),
         label_width=label_width,
@@ -145,7 +152,7 @@ def _epoch_axes(title: str, starts: Sequence[int], rules: Sequence[tuple[float, 
         title=title,
         description=f"{title} over the epochs of {len(spans)} steps",
         y_ticks=rules,
-        x_ticks=[((start + end + 1) / 2, str(step)) for step, (start, end) in enumerate(spans, start=1)],
+        x_ticks=step_ticks([(start + end + 1) / 2 for start, end in spans]),
         x_title="epochs of step",
         x_range=(1, starts[-1]),
         dividers=[start + 0.5 for start in starts[1:-1]],

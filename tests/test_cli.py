@@ -13,7 +13,7 @@ from support.command import Outcome
 
 from avcil.commands.console import printable
 from avcil.extract.demo_videos import DemoSpec, render_demo
-from avcil.train.protocol_file import load_protocol
+from avcil.train.protocol_file import PRESETS, load_protocol
 
 ENCODERS = ["--visual-encoder", "demo", "--audio-encoder", "demo"]
 SPEC = DemoSpec(train=3, val=1, test=1, min_s=0.5, max_s=0.7, fps=10)
@@ -185,6 +185,29 @@ def test_a_label_cannot_write_on_the_terminal() -> None:
 def test_help_names_the_commands(avcil: Callable[..., Outcome]) -> None:
     shown = avcil("--help")
     assert shown.code == 0 and all(command in shown.out for command in ("extract", "train", "eval", "demo"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("extract", "train", "eval", "compare", "predict", "attend", "doctor", "demo"),
+        *("cache info", "cache verify", "cache export", "cache relabel", "cache import"),
+    ],
+)
+def test_help_has_an_example_and_fits_eighty_columns(
+    command: str, avcil: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = avcil(*command.split(), "--help").out.splitlines()
+    example = next(number for number, line in enumerate(lines) if line.rstrip().endswith("Example:"))
+    assert lines[example + 2].strip().startswith(f"avcil {command}")
+    assert max(map(len, lines)) <= 80
+
+
+def test_help_names_every_preset(avcil: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    shown = avcil("train", "--help").out
+    assert all(preset.stem in shown for preset in PRESETS.glob("*.toml"))
 
 
 def test_the_demo_ends_with_a_report(

@@ -7,9 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support.command import Outcome
 from support.odd_run import ODD_LABELS, odd_run
 
+from avcil.commands.console import show
+from avcil.report.tables import headline_table
+from avcil.report.words import percent
+from avcil.train.evaluate import evaluate_run
 from avcil.train.run_folder import RunFolder
 
 Command = Callable[..., Outcome]
@@ -29,6 +34,19 @@ def test_tables_fit_eighty_columns_and_stay_in_their_lines(run: RunFolder, avcil
     assert "two lines" in shown.out and "guessing" in shown.out and "a[last,i] - a[i,i]" in shown.out
 
 
+@pytest.mark.parametrize("width", [20, 24, 40, 50, 80])
+def test_a_narrow_terminal_takes_no_number_away(
+    run: RunFolder, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = io.StringIO()
+    terminal = Console(file=page, force_terminal=True, width=width, soft_wrap=True, color_system=None)
+    monkeypatch.setattr("avcil.commands.console.out", terminal)
+    result = evaluate_run(run)
+    show(headline_table(result), prose=True)
+    shown = page.getvalue()
+    assert "average forgetting" in shown and percent(result.average_forgetting) in shown
+
+
 def test_all_formats_say_the_same(run: RunFolder, avcil: Command) -> None:
     table = json.loads(avcil("eval", run.path, "--json").out)
     assert table["classes"] == list(ODD_LABELS) and table["split"] == "test"
@@ -40,6 +58,7 @@ def test_all_formats_say_the_same(run: RunFolder, avcil: Command) -> None:
     of_class = {row["of"]: float(row["value"]) for row in rows if row["measure"] == "per_class"}
     assert of_class == table["per_class"]
     latex = avcil("eval", run.path, "--latex").out
+    assert not set("<>|") & set(latex)  # LaTeX's own fonts have other characters there
     assert f"{100 * table['matrix'][2][0]:.1f}" in latex and latex.count(r"\\") == 4
 
 
@@ -48,6 +67,7 @@ def test_validation_clips_are_checked_against_the_kept_epoch(run: RunFolder, avc
     record = run.record(2)
     assert table["clips"] == 6
     assert table["last_accuracy"] == record.epochs[record.best_epoch].val_accuracy
+    assert "test clips" not in avcil("eval", run.path, "--split", "val").out
     told = avcil("eval", run.path, "--split", "val", "--html")
     assert told.out == f"report: {run.path / 'report-val.html'}\n"
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from avcil.report.charts import HEIGHT, WIDTH, Axes, Line, line_chart, thinned, ticks
+from avcil.report.curves import MOST_STEPS, step_ticks
 
 AXES = Axes("t", "d", [(0.0, "0"), (1.0, "100")], [(1, "1"), (3, "3")], "step", (1, 3), label_width=60)
 
@@ -15,6 +16,13 @@ AXES = Axes("t", "d", [(0.0, "0"), (1.0, "100")], [(1, "1"), (3, "3")], "step", 
 def test_ticks_are_few_and_enclose(low: float, high: float) -> None:
     values = ticks(low, high)
     assert 2 <= len(values) <= 8 and values[0] <= low and values[-1] >= high
+
+
+@pytest.mark.parametrize("steps", [1, 4, 12, 13, 20, 100, 1000])
+def test_numbers_of_many_steps_do_not_touch(steps: int) -> None:
+    shown = step_ticks(range(1, steps + 1))
+    assert 1 <= len(shown) <= MOST_STEPS and all(str(x) == text for x, text in shown)
+    assert steps > MOST_STEPS or len(shown) == steps
 
 
 def test_words_of_others_are_text() -> None:

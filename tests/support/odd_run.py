@@ -17,7 +17,7 @@ ODD_LABELS = (
     "quo\"te's & <b>bold</b> {{ 7 * 7 }}",
     "two\nlines",
     "\u202eright to left \u05d0\u05d1",
-    "\U0001f941 drum \U0001f469‍\U0001f3a4",
+    "\x1b[31m\U0001f941 drum \U0001f469‍\U0001f3a4",
     '"><img src="http://example.invalid/x.png">',
 )
 
