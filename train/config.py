@@ -17,6 +17,7 @@ from avcil.errors import ConfigError
 
 Modality = Literal["audio-visual", "audio", "visual"]
 Fidelity = Literal["released", "corrected"]
+Precision = Literal["auto", "fp32", "fp64"]
 CUTS = ("steps", "classes_per_step", "base", "step_sizes")  # keys that cut the classes into steps
 Config = TypeVar("Config")
 
@@ -88,7 +89,7 @@ class TrainingConfig:
     weight_decay: float = 1e-4
     select: Literal["best_val", "last"] = "best_val"
     seed: int = 42
-    precision: Literal["fp32", "fp64"] = "fp32"
+    precision: Precision = "auto"
     device: str = "auto"
     token_budget_gb: float | None = field(default=None, compare=False)
 
