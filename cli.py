@@ -11,12 +11,15 @@ from typing import Annotated, NoReturn
 import typer
 
 from avcil import __version__, rest_idle_threads
+from avcil.commands.attend import attend
 from avcil.commands.cache import app as cache
 from avcil.commands.compare import compare
 from avcil.commands.console import err, out, printable
 from avcil.commands.demo import demo
+from avcil.commands.doctor import doctor
 from avcil.commands.evaluate import evaluate
 from avcil.commands.extract import extract
+from avcil.commands.predict import predict
 from avcil.commands.train import train
 from avcil.errors import AvcilError
 
@@ -30,6 +33,9 @@ app.command()(extract)
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(compare)
+app.command()(predict)
+app.command()(attend)
+app.command()(doctor)
 app.command()(demo)
 app.add_typer(cache, name="cache")
 

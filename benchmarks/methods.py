@@ -2,10 +2,12 @@
 
     python -m benchmarks.methods                          one seed, below methods/
     python -m benchmarks.methods --out DIR --seeds 42,43,44 --epochs 40
+    python -m benchmarks.methods --cache demo/cache --protocol demo --ablations --seeds 42,43,44
 
 Drives `avcil train` and ends with the table of `avcil compare`; run again, it goes on. It shows whether every
 method trains. Of the made-up tokens sound alone and picture alone beat chance and both together beat either,
-but the numbers say little about real ones.
+but the numbers say little about real ones. `--cache` takes tokens that are there instead, such as the demo's;
+`--ablations` adds AV-CIL with one part taken away at a time.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from avcil import cli, rest_idle_threads
@@ -20,6 +23,16 @@ from avcil.cache import SyntheticSpec, write_synthetic_cache
 
 SPEC = SyntheticSpec(classes=8, train=16, val=4, test=12, time=4, space=9, width=64, separation=4.0)
 STEPS, MEMORY = 4, 32
+WITHOUT = {  # what is taken away from AV-CIL, one at a time
+    "instance": {"avcil": {"instance_term": False}},
+    "class": {"avcil": {"class_term": False}},
+    "spatial": {"avcil": {"spatial_term": False}},
+    "temporal": {"avcil": {"temporal_term": False}},
+    "vad": {"avcil": {"spatial_term": False, "temporal_term": False}},
+    "distillation": {"avcil": {"distillation_term": False}},
+    "separation": {"avcil": {"separated_cross_entropy": False}},
+    "attention": {"network": {"attention": False}},
+}
 BATCHES = "[training]\nbatch = 16\nexemplar_batch = 32\n"  # a step has 32 clips
 
 
@@ -28,25 +41,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("methods"))
     parser.add_argument("--seeds", default="42")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=30, help="of the made-up tokens")
+    parser.add_argument("--cache", type=Path, help="tokens instead of made-up ones; needs --protocol")
+    parser.add_argument("--protocol", help="preset or file")
+    parser.add_argument("--ablations", action="store_true")
     asked = parser.parse_args()
+    if (asked.cache is None) != (asked.protocol is None):
+        parser.error("--cache and --protocol go together")
     rest_idle_threads()
     from avcil.train.methods import METHODS
 
     began = time.monotonic()
-    write_synthetic_cache(asked.out / "cache", SPEC)
-    protocol = asked.out / "tiny.toml"
-    protocol.write_text(
-        f'name = "tiny"\n[protocol]\nsteps = {STEPS}\nmemory = {MEMORY}\n{BATCHES}epochs = {asked.epochs}\n'
-    )
-    shared = ["--protocol", protocol, "--seeds", asked.seeds]
+    cache, protocol = (asked.cache, asked.protocol) if asked.cache else made_up(asked.out, asked.epochs)
     for method in METHODS.values():
         for modality in method.modalities:
             out = asked.out / "runs" / f"{method.name}-{modality}"
             choice = ["--method", method.name, "--modality", modality]
-            avcil("train", asked.out / "cache", "--out", out, *choice, *shared)
+            avcil("train", cache, "--out", out, *choice, "--protocol", protocol, "--seeds", asked.seeds)
+    for name, changes in WITHOUT.items() if asked.ablations else ():
+        out = asked.out / "runs" / f"avcil-without-{name}"
+        changed = without(asked.out / f"without-{name}.toml", protocol, changes)
+        avcil(
+            "train", cache, "--out", out, "--method", "avcil", "--protocol", changed, "--seeds", asked.seeds
+        )
     avcil("compare", asked.out / "runs", "--baseline", "finetune")
     print(f"{time.monotonic() - began:.0f} s")
+
+
+def made_up(out: Path, epochs: int) -> tuple[Path, Path]:
+    """A cache of made-up tokens and its protocol."""
+    write_synthetic_cache(out / "cache", SPEC)
+    protocol = out / "tiny.toml"
+    protocol.write_text(
+        f'name = "tiny"\n[protocol]\nsteps = {STEPS}\nmemory = {MEMORY}\n{BATCHES}epochs = {epochs}\n'
+    )
+    return out / "cache", protocol
+
+
+def without(path: Path, protocol: str | Path, changes: dict[str, dict[str, bool]]) -> Path:
+    """A protocol for AV-CIL with some switches changed, written to `path`."""
+    from avcil.train.config import to_toml
+    from avcil.train.protocol_file import load_config
+
+    config = load_config(str(protocol))
+    tables = {table: replace(getattr(config, table), **switches) for table, switches in changes.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_toml(replace(config, **tables)))
+    return path
 
 
 def avcil(*arguments: object) -> None:

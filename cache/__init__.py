@@ -6,7 +6,7 @@ with its checksum). `docs/cache-format.md` describes every byte.
 """
 
 from avcil.cache.reader import TokenCache, Tokens
-from avcil.cache.rows import RowWriter
+from avcil.cache.rows import RowWriter, as_stored
 from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec
 from avcil.cache.sealed import SCHEMA_VERSION
 from avcil.cache.synthetic import SyntheticSpec, write_synthetic_cache
@@ -24,5 +24,6 @@ __all__ = [
     "TokenCache",
     "TokenSpec",
     "Tokens",
+    "as_stored",
     "write_synthetic_cache",
 ]

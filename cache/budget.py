@@ -81,8 +81,12 @@ class TokenPlan:
             held = [one.demand for one in self.sets if one.place == place and one.demand.clips]
             if held:
                 clips = " + ".join(f"{one.clips} {one.name}" for one in held)
-                parts.append(f"{clips}, {sum(one.bytes for one in held) / 1e9:.1f} GB {self.dtype} {words}")
-        return f"tokens: {'; '.join(parts)} (budget {self.budget_bytes / 1e9:.1f} GB)"
+                parts.append(f"{clips}, {_size(sum(one.bytes for one in held))} {self.dtype} {words}")
+        return f"tokens: {'; '.join(parts)} (budget {_size(self.budget_bytes)})"
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.3g} MB"
 
 
 def place(demands: Sequence[Demand], budget: Budget, *, on_gpu: bool) -> tuple[Placement, ...]:

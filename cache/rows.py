@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from avcil.cache.quantise import quantise
+from avcil.cache.reader import Tokens
 from avcil.cache.row_layout import CRC_DTYPE, audio_crc, parts, row_crc
 from avcil.cache.schema import CacheInfo, TokenSpec
 from avcil.cache.shard import Shard, open_shard, pwrite_all, shard_paths
@@ -66,7 +67,7 @@ class RowWriter:
         """
         self._check(ids, visual, audio)
         rows = {
-            clip_id: self._row_of(clip_id, one, other)
+            clip_id: _row_of(clip_id, one, other, self.info)
             for clip_id, one, other in zip(ids, visual, audio, strict=True)
         }
         try:
@@ -108,11 +109,6 @@ class RowWriter:
             if clip_id not in self.row:
                 raise CacheError(f"{self.path}: clip {clip_id!r} was not given when the cache was opened")
 
-    def _row_of(self, clip_id: str, visual: np.ndarray, audio: np.ndarray) -> _Row:
-        stored = _stored(visual, self.info.visual, clip_id, "visual")
-        stored |= _stored(audio, self.info.audio, clip_id, "audio")
-        return {name: stored[name] for name in parts(self.info)}
-
     def _store(self, rows: Mapping[str, _Row]) -> None:
         touched = set()
         for clip_id, stored in rows.items():
@@ -132,6 +128,27 @@ class RowWriter:
 
 def _write_crc(fd: int, offset: int, row: int, crc: int) -> None:
     pwrite_all(fd, np.array(crc, CRC_DTYPE).tobytes(), offset + row * CRC_DTYPE.itemsize)
+
+
+def as_stored(clip_id: str, visual: np.ndarray, audio: np.ndarray, info: CacheInfo) -> Tokens:
+    """The tokens that a cache like `info` would give back of a clip: n = 1 of them, cast to its types.
+
+    Args:
+        clip_id: for the message.
+        visual: [T, S, D], of any floating-point type.
+        audio: [D], of any floating-point type.
+        info: what the cache says of itself.
+
+    Raises:
+        CacheError: a number that is not finite or overflows the cache's type.
+    """
+    return Tokens(**{name: part[None] for name, part in _row_of(clip_id, visual, audio, info).items()})
+
+
+def _row_of(clip_id: str, visual: np.ndarray, audio: np.ndarray, info: CacheInfo) -> _Row:
+    stored = _stored(visual, info.visual, clip_id, "visual")
+    stored |= _stored(audio, info.audio, clip_id, "audio")
+    return {name: stored[name] for name in parts(info)}
 
 
 def _stored(tokens: np.ndarray, spec: TokenSpec, clip_id: str, name: str) -> _Row:

@@ -138,7 +138,7 @@ def _render(out: Path, clip: DemoClip, spec: DemoSpec) -> None:
     path = out / clip.path
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_video(path, *draw_clip(clip, spec), spec)
+        write_video(path, *draw_clip(clip, spec), spec)
 
 
 def _claim(out: Path, spec: DemoSpec) -> None:
@@ -161,7 +161,8 @@ def _write_text(path: Path, text: str) -> None:
     built.replace(path)
 
 
-def _write_video(path: Path, frames: np.ndarray, samples: np.ndarray, spec: DemoSpec) -> None:
+def write_video(path: Path, frames: np.ndarray, samples: np.ndarray, spec: DemoSpec) -> None:
+    """Write what `draw_clip` gives as H.264 and AAC; `path` appears when it is whole."""
     built = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with av.open(str(built), "w", format="mp4") as file:

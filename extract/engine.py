@@ -211,7 +211,7 @@ def _fill(
         if clip.id in lacking and (options.retry_failed or clip.id not in writer.failures)
     ]
     already, failed_before = len(clips) - len(lacking), len(lacking) - len(todo)
-    plans = [_plan(replace(options, device=device), len(todo), len(devices)) for device in devices]
+    plans = [plan_on(device, options, len(todo), len(devices)) for device in devices]
     began_s = time.monotonic()
 
     def tell() -> None:
@@ -229,15 +229,15 @@ def _fill(
     return ExtractSummary(counts.stored, already, failures, times, writer.unrequested)
 
 
-def _plan(options: ExtractOptions, n_clips: int, n_devices: int) -> Plan:
-    """The plan of one device; decode workers are shared out."""
-    batch_size = options.batch or (BATCH_GPU if options.device.startswith("cuda") else BATCH_CPU)
+def plan_on(device: str, options: ExtractOptions, n_clips: int, n_devices: int = 1) -> Plan:
+    """How one of several devices encodes its share of n clips; decode workers are shared out."""
+    batch_size = options.batch or (BATCH_GPU if device.startswith("cuda") else BATCH_CPU)
     cores = (os.cpu_count() or 1) if options.workers is None else options.workers
     workers = min(-(-cores // n_devices), max(1, n_clips))
     pool = PoolOptions(workers, options.deadline_s, ready=batch_size)
     return Plan(
-        device=options.device,
-        build_encoder=partial(build_token_encoder, options),
+        device=device,
+        build_encoder=partial(build_token_encoder, replace(options, device=device)),
         backend=options.decoder,
         allow_missing=options.allow_missing,
         pool=pool,

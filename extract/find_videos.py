@@ -25,7 +25,7 @@ class VideoIndex:
     def __post_init__(self) -> None:
         if not self.root.is_dir():
             raise ManifestError(f"{self.root}: no such folder of videos; name it with --videos")
-        for path in _media_files_below(self.root):
+        for path in media_files_below(self.root):
             self._by_stem[path.stem].append(path)
             if timed := timed_name(path.stem):
                 self._by_start[timed[:2]].append(path)
@@ -110,7 +110,7 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).replace("_", " ").casefold().strip()
 
 
-def _media_files_below(root: Path) -> Iterable[Path]:
+def media_files_below(root: Path) -> Iterable[Path]:
     """All media files, links to folders followed once, hidden names left out; in a stable order."""
     seen: set[tuple[int, int]] = set()
     for folder, folders, names in os.walk(root, followlinks=True):

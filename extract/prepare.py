@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from avcil.errors import DecodeError
@@ -40,10 +43,11 @@ class Preparation:
     def __call__(self, clip: Clip) -> PreparedClip | DecodeError:
         """Prepare one clip on this thread; nothing that a file can cause is raised."""
         try:
-            request = self.recipe.request(clip.start_s, clip.end_s)
-            decoded = decode(clip.path, replace(request, allow_missing=self.allow_missing), self.backend)
-            frames = resize_crop(decoded.frames, self.recipe.image_size)
-            return PreparedClip(frames, *self._hear(decoded))
+            with _one_thread():
+                request = self.recipe.request(clip.start_s, clip.end_s)
+                decoded = decode(clip.path, replace(request, allow_missing=self.allow_missing), self.backend)
+                frames = resize_crop(decoded.frames, self.recipe.image_size)
+                return PreparedClip(frames, *self._hear(decoded))
         except DecodeError as error:
             return error
         except MemoryError:
@@ -60,3 +64,14 @@ class Preparation:
             if error.kind != "no-audio" or "audio" not in self.allow_missing:
                 raise
         return hear(np.zeros((1, rate_hz), np.float32), rate_hz, self.recipe), True
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch on one thread, as in a worker: with more, the spectrogram is rounded otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -17,7 +17,7 @@ def cache_lines(summary: CacheSummary) -> list[str]:
     lines = [
         f"{total.written} of {total.listed} clips of {len(summary.classes)} classes have tokens",
         f"visual {_shape(visual)}, audio {_shape(audio)}: {summary.clip_bytes / 1e6:.2f} MB a clip, "
-        f"{summary.disk_bytes / 1e9:.2f} GB in {summary.shards} shards",
+        f"{summary.disk_bytes / 1e9:.2f} GB in {summary.shards} shard{'s' * (summary.shards != 1)}",
         f"recipe: {content['recipe'].get('name', 'without a name')}; "
         f"precision of the encoders: {content.get('precision', 'unknown')}",
     ]

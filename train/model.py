@@ -121,7 +121,8 @@ class AudioVisualNetwork(nn.Module):
                 attended = self.fused(tokens, layer.weight, layer.bias, self._gate(audio), teacher)
                 pooled = attended.pooled
             else:
-                pooled = tokens.widened(self.dtype).mean(dim=(1, 2))
+                # As means are kept that were computed once: in float64.
+                pooled = tokens.widened(self.dtype).mean(dim=(1, 2), dtype=torch.float64).to(self.dtype)
             fv = self.visual_projection(pooled).relu()
         features = [feature for feature in (fa, fv) if feature is not None]
         fused = features[0] if len(features) == 1 else features[0] + features[1]

@@ -15,6 +15,9 @@ from avcil.train.model import AudioVisualNetwork, NetworkOutput
 
 CLIPS_PER_PASS = 64  # streamed at full size, two passes are 0.3 GB of float16 tokens
 CLIPS_FROZEN_AT_ONCE = 16
+# Matrix products take rows in fours and the rest in another way, which rounds otherwise (measured on CPUs).
+# In passes of a multiple of this, a clip's numbers do not depend on how many others there are.
+SAME_ROUNDING = 8
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,25 @@ class Classifier:
 
 
 @torch.no_grad()
-def outputs(network: AudioVisualNetwork, tokens: StepTokens) -> Iterator[NetworkOutput]:
-    """The network's outputs on all clips in order, some clips at a time."""
-    for chunk in tokens.batches(torch.split(torch.arange(len(tokens)), CLIPS_PER_PASS), network.dtype):
+def outputs(network: AudioVisualNetwork, tokens: StepTokens, multiple_of: int = 1) -> Iterator[NetworkOutput]:
+    """The network's outputs on all clips in order, some clips at a time.
+
+    With `multiple_of`, the last clip is repeated at the end to fill the last pass up.
+    """
+    rows = torch.arange(len(tokens))
+    filler = rows[-1:].expand(-len(rows) % multiple_of)
+    orders = torch.split(torch.cat([rows, filler]), CLIPS_PER_PASS)
+    for chunk in tokens.batches(orders, network.dtype):
         yield network(chunk.audio, chunk.visual)
 
 
 def predict(
     network: AudioVisualNetwork, tokens: StepTokens, pick: Callable[[NetworkOutput], Tensor]
 ) -> Tensor:
-    """What `pick` takes from the output on B clips, [B, ...], for all clips, [n, ...]."""
+    """What `pick` takes from the output on B clips, [B, ...], for all clips, [n, ...]: each one's own."""
     with torch.no_grad():
-        return torch.cat([pick(output) for output in outputs(network, tokens)])
+        filled = torch.cat([pick(output) for output in outputs(network, tokens, SAME_ROUNDING)])
+        return filled[: len(tokens)]
 
 
 @torch.no_grad()

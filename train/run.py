@@ -122,6 +122,7 @@ def train_run(
     facts = RunFacts(
         caches=tuple(str(path.resolve()) for path in plan.cache.paths),
         cache_fingerprint=plan.cache.fingerprint,
+        tokens=plan.cache.info.content(),
         classes=protocol.classes,
         step_sizes=protocol.step_sizes,
         memory=protocol.memory,

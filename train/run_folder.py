@@ -1,7 +1,8 @@
 """Owns the files of a run: what is in the folder, how it is written whole or not at all.
 
     RUN/config.toml          the complete configuration; `avcil train --protocol RUN/config.toml` repeats it
-    RUN/run.json             cache paths and fingerprint, classes and steps, versions, hardware, git revision
+    RUN/run.json             cache paths and fingerprint, what the tokens are, classes and steps, versions,
+                             hardware, git revision
     RUN/step-00/             one folder per finished step: model.safetensors and record.json, and what the
                              method keeps beside the network, if anything, as readout.safetensors
     RUN/events.jsonl         one line per epoch, and
@@ -27,7 +28,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from avcil.errors import ConfigError, RunError
+from avcil.cache import CacheInfo
+from avcil.errors import CacheError, ConfigError, RunError
 from avcil.train.config import RunConfig, differing_keys, to_toml
 from avcil.train.environment import Environment
 from avcil.train.fused_attention import FusedAttention, product_dtype
@@ -48,6 +50,7 @@ class RunFacts:
     Attributes:
         caches: where the tokens were, absolute paths.
         cache_fingerprint: of the tokens and labels; what a cache is recognised by.
+        tokens: what the cache says of itself, `CacheInfo.content`: with it new videos need no cache.
         classes: labels in the order they are learnt.
         step_sizes: classes of every step.
         memory: exemplars in total.
@@ -56,6 +59,7 @@ class RunFacts:
 
     caches: tuple[str, ...]
     cache_fingerprint: str
+    tokens: dict[str, Any]
     classes: tuple[str, ...]
     step_sizes: tuple[int, ...]
     memory: int
@@ -117,6 +121,7 @@ class RunFolder:
             facts = RunFacts(
                 caches=tuple(table["caches"]),
                 cache_fingerprint=table["cache_fingerprint"],
+                tokens=table["tokens"],
                 classes=tuple(table["classes"]),
                 step_sizes=tuple(table["step_sizes"]),
                 memory=table["memory"],
@@ -153,6 +158,18 @@ class RunFolder:
                 "give the same options to go on with it"
             )
         return run
+
+    @property
+    def token_info(self) -> CacheInfo:
+        """What the tokens are: recipe, encoders, shapes.
+
+        Raises:
+            RunError: `run.json` is damaged.
+        """
+        try:
+            return CacheInfo.from_content(self.facts.tokens)
+        except (CacheError, TypeError) as error:
+            raise RunError(f'{self.path / "run.json"}: "tokens": {error}') from error
 
     @contextmanager
     def writing(self) -> Iterator[Journal]:

@@ -48,8 +48,8 @@ def test_a_plan_is_one_line() -> None:
     assert str(plan) == "tokens: 5000 current clips, 12.0 GB float16 in RAM (budget 16.0 GB)"
     plan = TokenPlan(place(SETS, Budget(0, 1300), on_gpu=False), "int8", 2_000_000_000)
     assert str(plan) == (
-        "tokens: 100 current clips + 20 exemplars, 0.0 GB int8 in RAM; "
-        "60 validation clips, 0.0 GB int8 streamed from the cache (budget 2.0 GB)"
+        "tokens: 100 current clips + 20 exemplars, 0.0012 MB int8 in RAM; "
+        "60 validation clips, 0.0006 MB int8 streamed from the cache (budget 2.0 GB)"
     )
 
 

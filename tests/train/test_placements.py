@@ -40,7 +40,7 @@ def with_budget(budget_gb: float | None, device: str = "cpu") -> RunConfig:
 
 
 def outcome(run: RunFolder) -> list[object]:
-    records = [replace(run.record(step), seconds=0.0) for step in range(2)]
+    records = [replace(run.record(step), seconds=0.0, stages={}, peak_memory={}) for step in range(2)]
     return [*records, *(path.read_bytes() for path in sorted(run.path.glob("step-*/model.safetensors")))]
 
 

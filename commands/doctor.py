@@ -1,0 +1,39 @@
+"""`avcil doctor`: what works on this machine, and the command that mends what does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from avcil.commands.console import out, printable
+
+MARKS = {"ok": "ok", "broken": "BROKEN", "absent": "-"}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Try what avcil needs here, and say what mends what does not work.
+
+    BROKEN stands before what extract, train or eval need, and the exit code
+    is 1. What would be useful and is absent has a dash. Example:
+
+    avcil doctor
+    """
+    from avcil.checkup import check_all, works
+
+    checks = check_all()
+    if as_json:
+        typer.echo(
+            json.dumps({"works": works(checks), "checks": [asdict(check) for check in checks]}, indent=1)
+        )
+    else:
+        for check in checks:
+            out.print(printable(f"{MARKS[check.state]:<6} {check.name}: {check.found}"), markup=False)
+            if check.remedy:
+                out.print(f"       {check.remedy}", markup=False)
+    if not works(checks):
+        raise typer.Exit(1)

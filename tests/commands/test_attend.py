@@ -1,0 +1,61 @@
+"""`avcil attend`: pictures and numbers of where a run's steps look."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+from support.command_line import avcil
+from support.demo_road import Road
+
+from avcil.errors import RunError
+from avcil.report.attention import FRAME_MS, AttentionFigure, AttentionRow
+from avcil.train.attention_maps import ReducedMaps
+
+
+@pytest.mark.parametrize("reduce", ["class", "mean"])
+def test_a_row_for_every_step(road: Road, tmp_path: Path, reduce: str) -> None:
+    label = next(one.parent.name for one in road.held_back)
+    out = tmp_path / "deep" / "attention"
+    done = avcil("attend", road.run, road.held_back[0], "--out", out, "--reduce", reduce, "--label", label)
+    assert done.code == 0, done.err
+    steps = json.loads((out / f"attention-{reduce}.json").read_text())["steps"]
+    assert [one["step"] for one in steps] == [1, 2, 3]
+    for one in steps:
+        assert np.shape(one["spatial"]) == (8, 16) and np.allclose(np.sum(one["spatial"], axis=1), 1)
+        assert np.isclose(sum(one["temporal"]), 1)
+    drifts = [one["drift_spatial"] for one in steps]
+    known = [one for one in drifts if one is not None]
+    assert known[0] == 0 and drifts[: 3 - len(known)] == [None] * (3 - len(known))
+    assert all(one > 0 for one in known[1:])
+    with Image.open(
+        out / f"attention-{reduce}.gif"
+    ) as film:  # frames that are the same are one, shown longer
+        shown_ms = [one.info["duration"] for one in ImageSequence.Iterator(film)]
+        assert sum(shown_ms) == 16 * FRAME_MS and len(shown_ms) > 1
+    with Image.open(out / f"attention-{reduce}.png") as grid:
+        assert grid.width > grid.height / 2 and len(grid.convert("RGB").getcolors(2**20)) > 1000
+
+
+def test_what_cannot_be_drawn_is_one_line(road: Road, tmp_path: Path) -> None:
+    audio = tmp_path / "audio"
+    options = ("--method", "finetune", "--modality", "audio", "--steps", 2, "--epochs", 1)
+    assert avcil("train", road.cache, "--out", audio, *options).code == 0
+    video = road.held_back[0]
+    for arguments, words in (
+        ((audio, video), "no audio-guided attention"),
+        ((road.run, video, "--label", "nothing"), "no class 'nothing'"),
+        ((road.run, video, "--reduce", "max"), "--reduce is 'max'"),
+        ((road.run, road.run / "run.json"), "unreadable"),
+    ):
+        refused = avcil("attend", *arguments, "--out", tmp_path / "out")
+        assert refused.code == 2 and words in refused.err and refused.err.count("\n") == 1, refused.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokens_must_be_a_square_grid() -> None:
+    maps = ReducedMaps(torch.full((2, 6), 1 / 6), torch.full((2,), 0.5))
+    with pytest.raises(RunError, match="6, not a square grid"):
+        AttentionFigure((), np.zeros((4, 8, 8, 3), np.uint8), [AttentionRow("step 1", maps)])

@@ -1,0 +1,54 @@
+"""`avcil doctor`: finds what is broken or missing, says what mends it, and never breaks itself."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command_line import avcil
+
+
+def examined(folder: Path) -> tuple[int, dict[str, Any]]:
+    """`avcil doctor --json` where the packages in `folder` stand before the installed ones."""
+    path = os.pathsep.join([str(folder), *sys.path])
+    command = [sys.executable, "-m", "avcil", "doctor", "--json"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert not done.stderr, done.stderr
+    found = json.loads(done.stdout)
+    return done.returncode, {check["name"]: check for check in found["checks"]} | {"works": found["works"]}
+
+
+def test_a_sound_machine() -> None:
+    done = avcil("doctor")
+    assert done.code == 0 and "BROKEN" not in done.out
+    assert "decoding with PyAV: 16 frames and 1.0 s of sound" in done.out
+    assert "decoding with decord: 16 frames" in done.out
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "broken", "remedy"),
+    [
+        (
+            "torchaudio",
+            "raise OSError('undefined symbol')",
+            {"torchaudio", "sound to spectrogram"},
+            "torch>=2.11",
+        ),
+        ("decord", "raise ImportError('no such file')", {"decord2", "decoding with decord"}, "decord2"),
+        ("torch", "1 / 0", {"torch", "torchaudio", "sound to spectrogram", "GPU"}, "torch>=2.11"),
+    ],
+)
+def test_a_broken_package_is_found(
+    module: str, code: str, broken: set[str], remedy: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{module}.py").write_text(code)
+    exit_code, found = examined(tmp_path)
+    assert exit_code == 1 and found["works"] is False
+    assert {name for name in broken if found[name]["state"] == "broken"} == broken
+    assert all(remedy in found[name]["remedy"] for name in broken - {"GPU"})
+    assert found["h5py"]["state"] == "ok"
