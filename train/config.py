@@ -78,6 +78,10 @@ class ProtocolConfig:
 class TrainingConfig:
     """How one step is fitted. Defaults are the published ones (AV-CIL, section 4.1).
 
+    `precision` is that of the attention's large matrix products: `auto` takes float16 on a GPU and bfloat16
+    on CPUs that multiply it, and float32 for all else; `fp32` reproduces the published numbers; `fp64`
+    computes everything in float64.
+
     `token_budget_gb` (1e9 bytes) is what the tokens of a step may take where they are used, None a share of
     what is free; it changes no number, so a run may go on with another one.
     """

@@ -66,6 +66,18 @@ class Plan:
         return torch.float64 if self.config.training.precision == "fp64" else torch.float32
 
     @property
+    def products(self) -> torch.dtype:
+        """The precision of those products."""
+        return product_dtype(self.config.training.precision, self.device)
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision that was asked for, and what it is on this device, for people."""
+        precision = self.config.training.precision
+        products = str(self.products).removeprefix("torch.")
+        return f"{precision} ({products})" if precision == "auto" else precision
+
+    @property
     def modality(self) -> Modality:
         """Which tokens the network looks at."""
         return self.config.modality
@@ -126,7 +138,7 @@ def train_run(
         classes=protocol.classes,
         step_sizes=protocol.step_sizes,
         memory=protocol.memory,
-        environment=describe_environment(plan.device),
+        environment=describe_environment(plan.device, plan.products),
     )
     run = RunFolder.create_or_resume(out, config, facts)
     with run.writing() as journal:
