@@ -23,6 +23,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--like", choices=["ave-ci"], default="ave-ci")
     parser.add_argument("--scale", type=float, default=0.1)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--precision", choices=["auto", "fp32"], default="auto")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where the caches are put for the time being")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -56,14 +57,15 @@ def main() -> None:
         epochs = asked.epochs if scale == asked.scale else LINEARITY_EPOCHS
         cost = run(scale, epochs, asked.precision, asked.folder)
         costs[scale] = cost
-        print(f"scale {scale:g}: {cost.clips} clips an epoch, {cost.epoch_s:.2f} processor s an epoch")
+        print(
+            f"scale {scale:g}: {cost.clips} clips an epoch, {cost.epoch_s:.2f} processor s an epoch",
+            flush=True,
+        )
         if scale == asked.scale:
             whole = cost
             for step, stages in enumerate(cost.stages):
                 said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items())
-                print(
-                    f"  step {step + 1}: {sum(stages.values()):.1f} s ({said}), peak {cost.peak_gb[step]:.2f} GB"
-                )
+                print(f"  step {step + 1}: {said}; peak {cost.peak_gb[step]:.2f} GB", flush=True)
     per_clip = {scale: cost.epoch_s / cost.clips for scale, cost in costs.items()}
     totals = {name: sum(stages.get(name, 0.0) for stages in whole.stages) for name in whole.stages[0]}
     fitted = totals["train"] + totals["validate"]
@@ -125,8 +127,8 @@ def run(scale: float, epochs: int, precision: str, folder: Path | None) -> Cost:
     current = records[-1].train_clips // training.batch
     return Cost(
         current * (training.batch + training.exemplar_batch) + CLASSES * clips_of_a_class(scale)["val"],
-        statistics.median(after - before for before, after in zip(last, last[1:], strict=False)),
-        [{**record.stages} for record in records],
+        statistics.median(after - before for before, after in pairwise(last)),
+        [dict(record.stages.items()) for record in records],
         [record.peak_memory.host_bytes / 1e9 for record in records],
     )
 
