@@ -3,11 +3,11 @@
     python -m benchmarks.train_step                 32 + 16 clips of 8 x 196 x 768, one thread
     python -m benchmarks.train_step --eager         the fast form without compiled kernels
 
-Three ways through the same update at step 1 (gather stored float16 tokens, forward, all terms of the
-objective, backward, Adam), on the same clips from the same weights, one after the other in every repeat:
+Three ways through the same update at step 1 (stored float16 tokens, forward, all terms of the objective,
+backward, Adam), on the same clips from the same weights, one after the other in every repeat:
 
-* reference: the readable attention in float32, the teacher run on every batch, as published;
-* fp32: the fast attention in float32, the teacher's outputs computed before;
+* reference: the batch in float32, the readable attention, the teacher run on every batch, as published;
+* fp32: what `avcil train --precision fp32` does: clips widened one by one, the teacher's outputs known;
 * auto: the same with products in the precision that suits the machine.
 
 Times are medians of processor seconds (`time.process_time`), so that other programs on the machine count
@@ -32,9 +32,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avcil.cache.step_tokens import ResidentTokens
 from avcil.train import losses
+from avcil.train.attention import Attended
 from avcil.train.fused_attention import FrozenAttention, FusedAttention, product_dtype
 from avcil.train.model import AudioVisualNetwork, NetworkShape
+from avcil.train.predict import frozen_attention, logits
 
 TIME, SPACE, WIDTH, OLD, NEW = 8, 196, 768, 7, 7
 VARIANTS = ("reference", "fp32", "auto")
@@ -91,13 +94,14 @@ def draw_networks() -> tuple[AudioVisualNetwork, AudioVisualNetwork]:
 
 
 def objective(
-    logits: Tensor, audio: Tensor, visual: Tensor, old_logits: Tensor, clips: Clips, attention: Tensor
+    output: tuple[Tensor, Tensor, Tensor], old_logits: Tensor, clips: Clips, attention: Tensor
 ) -> Tensor:
-    """AV-CIL's objective; `attention` is its distillation from the teacher's maps."""
-    fa, fv, n_current = F.normalize(audio, dim=1), F.normalize(visual, dim=1), len(logits) - clips.exemplars
+    """AV-CIL's objective of logits and both features; `attention` is its distillation of the maps."""
+    scores, audio, visual = output
+    fa, fv, n_current = F.normalize(audio, dim=1), F.normalize(visual, dim=1), len(scores) - clips.exemplars
     return (
-        losses.separated_cross_entropy(logits, clips.labels, n_current, OLD)
-        + losses.task_distillation(logits, old_logits, [range(OLD)], 2.0)
+        losses.separated_cross_entropy(scores, clips.labels, n_current, OLD)
+        + losses.task_distillation(scores, old_logits, [range(OLD)], 2.0)
         + 0.5 * losses.instance_contrast(fa, fv, 0.05)
         + losses.class_contrast(fa, fv, clips.labels, 0.05, per_positive=False)
         + attention
@@ -105,54 +109,42 @@ def objective(
 
 
 def reference_loss(student: AudioVisualNetwork, teacher: AudioVisualNetwork, clips: Clips) -> Tensor:
-    """The published way."""
+    """The published way: the readable attention, and the teacher on every batch."""
     visual = clips.visual[torch.arange(len(clips.visual))].float()
     with torch.no_grad():
-        old = teacher(clips.audio, visual)
-    new = student(clips.audio, visual)
+        old, old_maps = readable(teacher, clips.audio, visual)
+    new, maps = readable(student, clips.audio, visual)
     first = len(clips.audio) - clips.exemplars
     attention = 0.5 * (
-        losses.spatial_attention_distillation(new.attended.spatial[first:], old.attended.spatial[first:])
-        + losses.temporal_attention_distillation(new.attended.temporal[first:], old.attended.temporal[first:])
+        losses.spatial_attention_distillation(maps.spatial[first:], old_maps.spatial[first:])
+        + losses.temporal_attention_distillation(maps.temporal[first:], old_maps.temporal[first:])
     )
-    return objective(new.logits, new.audio, new.visual, old.logits, clips, attention)
+    return objective(new, old[0], clips, attention)
 
 
-def attend(
-    network: AudioVisualNetwork,
-    attention: FusedAttention,
-    audio: Tensor,
-    visual: Tensor,
-    old: FrozenAttention | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits, both features and the distilled attention of the fast form."""
-    layer = network.visual_attention
-    gate = network.audio_attention(audio).tanh()
-    seen = attention(visual, layer.weight, layer.bias, gate, old)
+def readable(
+    network: AudioVisualNetwork, audio: Tensor, visual: Tensor
+) -> tuple[tuple[Tensor, Tensor, Tensor], Attended]:
+    """Logits and both features, and the maps they come from."""
+    maps = network.maps(audio, visual)
     fa = network.audio_projection(audio).relu()
-    fv = network.visual_projection(seen.pooled).relu()
-    distilled = gate.new_zeros(())
-    if seen.spatial_divergence is not None and seen.temporal_divergence is not None:
-        distilled = 0.5 * (seen.spatial_divergence.mean() + seen.temporal_divergence.mean())
-    return network.classifier(fa + fv), fa, fv, distilled
+    fv = network.visual_projection(maps.pooled).relu()
+    return (network.classifier(fa + fv), fa, fv), maps
 
 
 def fast_loss(
-    student: AudioVisualNetwork,
-    clips: Clips,
-    attention: FusedAttention,
-    old_logits: Tensor,
-    old: FrozenAttention,
-    batch: Tensor,
+    student: AudioVisualNetwork, clips: Clips, old_logits: Tensor, teacher: FrozenAttention
 ) -> Tensor:
-    """The fast way, with what the teacher said before; `batch` is where clips are gathered, step after step.
-
-    New memory for every batch costs more than copying into it: the system hands it out page by page.
-    """
-    torch.index_select(clips.visual, 0, torch.arange(len(batch)), out=batch)
-    rows = torch.arange(clips.exemplars)
-    logits, fa, fv, distilled = attend(student, attention, clips.audio, batch, old[rows])
-    return objective(logits, fa, fv, old_logits, clips, distilled)
+    """The way of every run, with what the teacher said before."""
+    stored = ResidentTokens(clips.audio, clips.visual)
+    (batch,) = stored.batches([torch.arange(len(stored))], torch.float32)
+    output = student(batch.audio, batch.visual, teacher[torch.arange(clips.exemplars)])
+    assert output.audio is not None and output.visual is not None
+    attended = output.attended
+    assert attended is not None
+    assert attended.spatial_divergence is not None and attended.temporal_divergence is not None
+    attention = 0.5 * (attended.spatial_divergence.mean() + attended.temporal_divergence.mean())
+    return objective((output.logits, output.audio, output.visual), old_logits, clips, attention)
 
 
 def loss_of(
@@ -161,13 +153,11 @@ def loss_of(
     """The objective of the batch in one of the three ways."""
     if name == "reference":
         return partial(reference_loss, student, teacher, clips)
-    attention = FusedAttention(dtype_of(name), compiled=not eager)
-    layer = teacher.visual_attention
-    with torch.no_grad():
-        gate = teacher.audio_attention(clips.audio).tanh()[-clips.exemplars :]
-        old = attention.freeze(clips.visual[-clips.exemplars :], layer.weight, layer.bias, gate)
-        old_logits = attend(teacher, attention, clips.audio, clips.visual, None)[0]
-    return partial(fast_loss, student, clips, attention, old_logits, old, torch.empty_like(clips.visual))
+    student.fused = teacher.fused = FusedAttention(dtype_of(name), compiled=not eager)
+    first = len(clips.audio) - clips.exemplars
+    exemplars = ResidentTokens(clips.audio[first:], clips.visual[first:])
+    old_logits = logits(teacher, ResidentTokens(clips.audio, clips.visual))
+    return partial(fast_loss, student, clips, old_logits, frozen_attention(teacher, exemplars))
 
 
 def update_of(student: AudioVisualNetwork, loss: Callable[[], Tensor]) -> Update:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 Place = Literal["device", "pinned", "ram", "streamed"]
-SHARE = 0.6  # of the memory that is free; the rest is for the network, a batch in full width and the teacher
+SHARE = 0.6  # of the memory that is free; the rest is for the network, its attention and the teacher's
 _WORDS: dict[Place, str] = {
     "device": "on the GPU",
     "pinned": "in pinned RAM",
@@ -67,7 +67,7 @@ class TokenPlan:
 
     Attributes:
         sets: every set of clips, those that are touched most first.
-        dtype: of the visual tokens as stored.
+        dtype: of the visual tokens as stored, or what is held instead of them.
         budget_bytes: that they share on the device.
     """
 

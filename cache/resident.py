@@ -1,12 +1,13 @@
 """Owns where the tokens of a step stay: on the GPU, in RAM or in the cache's files, as the budget goes.
 
-Every placement gives the same numbers: tokens stay as stored and are widened a batch at a time.
+Every placement gives the same numbers: tokens stay as stored and are widened when they are looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,10 +25,13 @@ __all__ = [
     "StreamedTokens",
     "TokenBatch",
     "TokenSet",
+    "Visual",
     "free_budget",
     "load_audio",
+    "load_means",
     "load_tokens",
 ]
+Visual = Literal["whole", "mean", "none"]  # what of its visual tokens a clip is loaded with
 LOAD_CLIPS = 64  # that go to the GPU at a time: 0.3 GB of RAM for two loads at full size
 
 
@@ -106,7 +110,7 @@ def load_tokens(
     budget: Budget,
     *,
     audio: bool = True,
-    visual: bool = True,
+    visual: Visual = "whole",
 ) -> tuple[list[StepTokens], TokenPlan]:
     """Bring the tokens of a step where they will be used, as far as the budget goes.
 
@@ -116,15 +120,16 @@ def load_tokens(
         device: where they will be used.
         budget: what they may take.
         audio: whether audio vectors are needed.
-        visual: whether visual tokens are; audio vectors alone are always resident.
+        visual: what of the visual tokens is; their means and audio vectors alone are always resident.
 
     Raises:
         CacheError: a clip has no tokens or its checksum does not match.
     """
     info, on_gpu = cache.info, device.type == "cuda"
-    clip_bytes = info.audio.row_bytes + (info.visual.row_bytes if visual else 0)
-    demands = [Demand(one.name, len(one.ids), clip_bytes, one.batch) for one in sets]
-    if visual:
+    audio_bytes, mean_bytes = info.audio.row_bytes, 8 * info.visual.shape[-1]
+    visual_bytes = {"whole": info.visual.row_bytes, "mean": mean_bytes, "none": 0}[visual]
+    demands = [Demand(one.name, len(one.ids), audio_bytes + visual_bytes, one.batch) for one in sets]
+    if visual == "whole":
         placements = place(demands, budget, on_gpu=on_gpu)
         tokens = [
             _load(cache, one.ids, device, placement.place, audio)
@@ -132,9 +137,14 @@ def load_tokens(
         ]
     else:
         placements = tuple(Placement(demand, "device" if on_gpu else "ram") for demand in demands)
-        tokens = [load_audio(cache, one.ids, device) for one in sets]
-    dtype = info.visual.dtype if visual else info.audio.dtype
-    return tokens, TokenPlan(placements, dtype, budget.device_bytes if on_gpu else budget.host_bytes)
+        tokens = [
+            load_audio(cache, one.ids, device)
+            if visual == "none"
+            else load_means(cache, one.ids, device, audio=audio)
+            for one in sets
+        ]
+    what = {"whole": info.visual.dtype, "mean": "float64 means", "none": info.audio.dtype}[visual]
+    return tokens, TokenPlan(placements, what, budget.device_bytes if on_gpu else budget.host_bytes)
 
 
 def load_audio(cache: TokenCache, ids: Sequence[str], device: torch.device) -> StepTokens:
@@ -144,6 +154,31 @@ def load_audio(cache: TokenCache, ids: Sequence[str], device: torch.device) -> S
         CacheError: a clip has no tokens or the checksum of its audio vector does not match.
     """
     return ResidentTokens(torch.from_numpy(cache.read_audio(ids)).to(device), None)
+
+
+def load_means(cache: TokenCache, ids: Sequence[str], device: torch.device, *, audio: bool) -> StepTokens:
+    """The visual tokens of `ids` averaged over time and space, as clips of one place and one moment.
+
+    A network that averages tokens anyway has nothing else to see in them: [n, 1, 1, D], in float64, so that
+    every precision gets its own. The tokens themselves are read once.
+
+    Raises:
+        CacheError: a clip has no tokens or its checksum does not match.
+    """
+    width, audio_width = cache.info.visual.shape[-1], cache.info.audio.shape[-1]
+    means = torch.empty(len(ids), 1, 1, width, dtype=torch.float64, device=device)
+    vectors = torch.empty(len(ids), audio_width, device=device)
+    source, done = StreamedTokens(cache, ids, device, audio=audio), 0
+    orders = torch.split(torch.arange(len(ids)), LOAD_CLIPS) if ids else ()
+    for batch in source.batches(orders, torch.float32):
+        assert batch.visual is not None
+        for clip in range(len(batch.visual)):
+            wide = batch.visual.widened(torch.float32, clip, clip + 1)
+            means[done + clip] = wide.mean(dim=(0, 1, 2), dtype=torch.float64)
+        if batch.audio is not None:
+            vectors[done : done + len(batch.visual)] = batch.audio
+        done += len(batch.visual)
+    return ResidentTokens(vectors if audio else None, means)
 
 
 def free_budget(device: torch.device, asked_bytes: int | None = None) -> Budget:

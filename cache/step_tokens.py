@@ -1,6 +1,7 @@
-"""Owns how batches of tokens come: gathered by position and widened. Knows neither placement nor files.
+"""Owns how batches of tokens come: clips by position, widened late. Knows neither placement nor files.
 
-Tokens are kept as stored (float16, float32 or int8 with scales) and widened a batch at a time.
+Tokens are kept as stored (float16, float32 or int8 with scales). A batch says where its clips are; its visual
+tokens are widened by whoever looks at them, some clips at a time, so a wide batch never exists.
 """
 
 from __future__ import annotations
@@ -11,31 +12,8 @@ from dataclasses import dataclass
 from itertools import tee
 from operator import itemgetter
 
-import numpy as np
 import torch
 from torch import Tensor
-
-GATHER_BYTES = 1 << 16  # what is gathered before it is widened stays in a core's own cache
-
-
-@dataclass(frozen=True)
-class TokenBatch:
-    """Widened tokens of a batch, on the device; what nobody asked for is None.
-
-    Attributes:
-        audio: [B, D] audio vectors.
-        visual: [B, T, S, D] visual tokens.
-    """
-
-    audio: Tensor | None
-    visual: Tensor | None
-
-    def rows(self, start: int, stop: int) -> TokenBatch:
-        """The clips from `start` to `stop`, as views."""
-        return TokenBatch(
-            None if self.audio is None else self.audio[start:stop],
-            None if self.visual is None else self.visual[start:stop],
-        )
 
 
 @dataclass(frozen=True)
@@ -44,6 +22,62 @@ class StoredRows:
 
     tokens: ResidentTokens
     rows: Tensor
+
+
+@dataclass(frozen=True)
+class VisualTokens:
+    """The visual tokens [B, T, S, D] of a batch of clips, where they are stored."""
+
+    parts: tuple[StoredRows, ...]
+
+    @classmethod
+    def of(cls, tokens: Tensor) -> VisualTokens:
+        """Tokens [B, T, S, D] that are at hand in a floating precision."""
+        return cls((StoredRows(ResidentTokens(None, tokens), torch.arange(len(tokens))),))
+
+    def __len__(self) -> int:
+        return sum(len(part.rows) for part in self.parts)
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int]:
+        """T, S and D."""
+        _, time, space, width = self._first.shape
+        return time, space, width
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self._first.device
+
+    def widened(self, dtype: torch.dtype, start: int = 0, stop: int | None = None) -> Tensor:
+        """The clips from `start` to `stop` [B, T, S, D]; a view where there is nothing to do."""
+        stop = len(self) if stop is None else stop
+        pieces, begin = [], 0
+        for part in self.parts:
+            rows = part.rows[max(0, start - begin) : max(0, stop - begin)]
+            if len(rows):
+                pieces.append(_widened(part.tokens, rows, dtype))
+            begin += len(part.rows)
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    @property
+    def _first(self) -> Tensor:
+        first = self.parts[0].tokens.visual
+        assert first is not None
+        return first
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """The tokens of a batch, on the device; what nobody asked for is None.
+
+    Attributes:
+        audio: [B, D] audio vectors, widened.
+        visual: the visual tokens, valid until the next batch.
+    """
+
+    audio: Tensor | None
+    visual: VisualTokens | None
 
 
 class StepTokens(ABC):
@@ -56,36 +90,27 @@ class StepTokens(ABC):
     def select(self, orders: Iterable[Tensor]) -> Iterator[StoredRows]:
         """The clips at the positions [B] of every order, on the device, until the next ones are asked for."""
 
-    def gather(self, rows: Tensor, dtype: torch.dtype) -> TokenBatch:
-        """The clips at positions `rows` [B], widened to `dtype`."""
-        (batch,) = self.batches([rows], dtype)
-        return batch
-
     def batches(self, orders: Iterable[Tensor], dtype: torch.dtype) -> Iterator[TokenBatch]:
-        """The clips of every order, widened to `dtype`, the next batch fetched while one is used.
-
-        A batch is overwritten by the next one.
-        """
+        """The clips of every order, the next batch fetched while one is used; audio vectors in `dtype`."""
         return joint_batches([self], ([rows] for rows in orders), dtype)
 
 
 def joint_batches(
     sets: Sequence[StepTokens], orders: Iterable[Sequence[Tensor]], dtype: torch.dtype
 ) -> Iterator[TokenBatch]:
-    """Batches of several sets, [B_0 + B_1 + ...]: of every order the rows [B_i] of set i, widened.
-
-    A batch is overwritten by the next one: on a CPU, filling fresh memory takes several times as long.
-    """
+    """Batches of several sets, [B_0 + B_1 + ...]: of every order the rows [B_i] of set i."""
     copies = tee(orders, len(sets))
     streams = [one.select(map(itemgetter(k), copies[k])) for k, one in enumerate(sets)]
-    room, size = TokenBatch(None, None), -1
     for parts in zip(*streams, strict=True):
-        ends = np.cumsum([len(part.rows) for part in parts]).tolist()
-        if ends[-1] > size:
-            room, size = _room(parts[0].tokens, ends[-1], dtype), ends[-1]
-        for part, start, end in zip(parts, [0, *ends], ends, strict=False):
-            _widen_into(room.rows(start, end), part.tokens, part.rows)
-        yield room.rows(0, ends[-1])
+        audio = [
+            part.tokens.audio.index_select(0, part.rows.to(part.tokens.audio.device))
+            for part in parts
+            if part.tokens.audio is not None
+        ]
+        yield TokenBatch(
+            torch.cat(audio).to(dtype) if audio else None,
+            None if parts[0].tokens.visual is None else VisualTokens(parts),
+        )
 
 
 @dataclass(frozen=True)
@@ -114,39 +139,21 @@ def _first(*tensors: Tensor | None) -> Tensor:
     return next(tensor for tensor in tensors if tensor is not None)
 
 
-def _room(like: ResidentTokens, size: int, dtype: torch.dtype) -> TokenBatch:
-    def empty(stored: Tensor | None) -> Tensor | None:
-        if stored is None:
-            return None
-        shape = (size, *stored.shape[1:])
-        if stored.is_cpu:  # numpy asks for huge pages, torch does not: filling them takes a third of the time
-            return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
-        return torch.empty(shape, dtype=dtype, device=stored.device)
-
-    return TokenBatch(empty(like.audio), empty(like.visual))
-
-
-def _widen_into(out: TokenBatch, stored: ResidentTokens, rows: Tensor) -> None:
-    """Write the clips at positions `rows` of `stored` into `out`."""
-    if out.audio is not None and stored.audio is not None:
-        _widen_part(out.audio, stored.audio, None, rows)
-    if out.visual is not None and stored.visual is not None:
-        _widen_part(out.visual, stored.visual, stored.visual_scale, rows)
+def _widened(tokens: ResidentTokens, rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """visual[rows] * scale[rows] in `dtype`, [B, T, S, D]."""
+    assert tokens.visual is not None
+    stored = take(tokens.visual, rows)
+    if tokens.visual_scale is not None:  # 8 + 11 bits: the product is exact in float32
+        stored = stored.float() * take(tokens.visual_scale, rows)[..., None].float()
+    elif {stored.dtype, dtype} == {torch.float16, torch.bfloat16}:
+        # From float16 straight to bfloat16 takes a CPU three times as long as by way of float32.
+        stored = stored.float()
+    return stored.to(dtype)
 
 
-def _widen_part(out: Tensor, stored: Tensor, scale: Tensor | None, rows: Tensor) -> None:
-    """out[i] = stored[rows[i]] * scale[rows[i]]; on a CPU by few rows, so that nothing large is made."""
-    rows = rows.to(stored.device)
-    row_bytes = max(1, stored[:1].numel() * stored.element_size())
-    step = max(1, GATHER_BYTES // row_bytes if stored.is_cpu else len(rows))
-    for start in range(0, len(rows), step):
-        some, target = rows[start : start + step], out[start : start + step]
-        if step == 1:
-            row = int(some)
-            target.copy_(stored[row : row + 1])
-        elif scale is None and stored.dtype == out.dtype:
-            torch.index_select(stored, 0, some, out=target)
-        else:
-            target.copy_(stored.index_select(0, some))
-        if scale is not None:
-            target.mul_(scale.index_select(0, some)[..., None].to(out.dtype))
+def take(stored: Tensor, rows: Tensor) -> Tensor:
+    """stored[rows]; of one row in RAM a view."""
+    if len(rows) == 1 and stored.is_cpu:
+        row = int(rows)
+        return stored[row : row + 1]
+    return stored.index_select(0, rows.to(stored.device))

@@ -159,6 +159,7 @@ def attention_by_step(
     audio, visual = (torch.from_numpy(part).to(device, dtype) for part in (tokens.audio, tokens.widened()))
     with torch.inference_mode():
         outputs = [network(audio, visual) for network in networks]
+        maps = [network.maps(audio, visual) for network in networks]
     shares = [output.logits[0].softmax(0) for output in outputs]
     column = known.index(label) if label is not None else int(shares[-1].argmax())
     learned = next(step for step, network in enumerate(networks) if column < network.shape.classes)
@@ -170,15 +171,15 @@ def attention_by_step(
         return channel_weights(networks[at], outputs[at], of)
 
     steps = []
-    for step, (output, share) in enumerate(zip(outputs, shares, strict=True)):
+    for step, (seen, share) in enumerate(zip(maps, shares, strict=True)):
         predicted = int(share.argmax())
         steps.append(
             StepAttention(
                 step=step,
                 label=classes[predicted],
                 probability=share[predicted].item(),
-                maps=reduce_maps(output, weights(step)),
-                drift=drift(outputs[learned], output) if step >= learned else None,
+                maps=reduce_maps(seen, weights(step)),
+                drift=drift(maps[learned], seen) if step >= learned else None,
                 learned_here=step == learned,
             )
         )

@@ -70,6 +70,13 @@ def train(
     select: Annotated[
         str | None, typer.Option(help="best_val or last epoch of a step.", show_default="best_val")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="auto (products in float16 on a GPU, in bfloat16 on CPUs that can), fp32 or fp64.",
+            show_default="auto",
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write scalars to RUN/tensorboard.")
@@ -124,6 +131,7 @@ def train(
             "epochs": epochs,
             "seed": seed,
             "select": select,
+            "precision": precision,
             "device": device,
             "token_budget_gb": token_budget_gb,
         },
@@ -178,7 +186,7 @@ def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFo
     replay = f", memory {plan.protocol.memory}" if plan.method.replays else ""
     out.print(
         f"{config.method}, {config.modality}, {config.fidelity}: {sizes} classes{replay}, "
-        f"{config.training.epochs} epochs a step, {plan.device}",
+        f"{config.training.epochs} epochs a step, {plan.device}, {plan.arithmetic}",
         markup=False,
     )
     written = scalars(run_path / "tensorboard") if tensorboard else nullcontext()

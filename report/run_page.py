@@ -200,6 +200,7 @@ def _facts(run: RunFolder, records: Sequence[StepRecord]) -> dict[str, str]:
     facts = {
         "method": f"{run.config.method}, fidelity {run.config.fidelity}",
         "tokens": f"{', '.join(run.facts.caches)} (fingerprint {run.facts.cache_fingerprint[:16]})",
+        "precision": f"{run.config.training.precision}; products of the attention in {made.products}",
         "graphics card": device,
         "processor": f"{made.processor}, {made.cores} cores, {made.threads} threads",
         "system": made.platform,

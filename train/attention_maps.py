@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from avcil.train.attention import Attended
 from avcil.train.losses import spatial_attention_distillation, temporal_attention_distillation
 from avcil.train.model import AudioVisualNetwork, NetworkOutput
 
@@ -75,13 +76,12 @@ def channel_weights(network: AudioVisualNetwork, output: NetworkOutput, column: 
     return speaking / total if total > 0 else uniform
 
 
-def reduce_maps(output: NetworkOutput, weights: Tensor) -> ReducedMaps:
+def reduce_maps(maps: Attended, weights: Tensor) -> ReducedMaps:
     """The mean of the channels' maps under `weights` [D], of one clip (B = 1)."""
-    assert output.attended is not None
-    return ReducedMaps(output.attended.spatial[0] @ weights, output.attended.temporal[0] @ weights)
+    return ReducedMaps(maps.spatial[0] @ weights, maps.temporal[0] @ weights)
 
 
-def drift(old: NetworkOutput, new: NetworkOutput) -> Drift:
+def drift(old: Attended, new: Attended) -> Drift:
     """KL(old || new) of the maps of one clip, per channel, as AV-CIL's distillation measures it.
 
         spatial  = mean over T, D of sum over S of old_s * log(old_s / new_s)
@@ -89,9 +89,7 @@ def drift(old: NetworkOutput, new: NetworkOutput) -> Drift:
 
     (AV-CIL, section 3.4, sums over T and D where this takes the mean.)
     """
-    assert old.attended is not None and new.attended is not None
-    before, after = old.attended, new.attended
-    _, frames, _, width = before.spatial.shape
-    spatial = spatial_attention_distillation(after.spatial.double(), before.spatial.double())
-    temporal = temporal_attention_distillation(after.temporal.double(), before.temporal.double())
+    _, frames, _, width = old.spatial.shape
+    spatial = spatial_attention_distillation(new.spatial.double(), old.spatial.double())
+    temporal = temporal_attention_distillation(new.temporal.double(), old.temporal.double())
     return Drift(spatial.item() / (frames * width), temporal.item() / width)

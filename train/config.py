@@ -17,6 +17,7 @@ from avcil.errors import ConfigError
 
 Modality = Literal["audio-visual", "audio", "visual"]
 Fidelity = Literal["released", "corrected"]
+Precision = Literal["auto", "fp32", "fp64"]
 MAX_BUDGET_GB = 1e9  # more than any machine has, and its bytes are a whole number
 CUTS = ("steps", "classes_per_step", "base", "step_sizes")  # keys that cut the classes into steps
 Config = TypeVar("Config")
@@ -77,6 +78,10 @@ class ProtocolConfig:
 class TrainingConfig:
     """How one step is fitted. Defaults are the published ones (AV-CIL, section 4.1).
 
+    `precision` is that of the attention's large matrix products: `auto` takes float16 on a GPU and bfloat16
+    on CPUs that multiply it, and float32 for all else; `fp32` reproduces the published numbers; `fp64`
+    computes everything in float64.
+
     `token_budget_gb` (1e9 bytes) is what the tokens of a step may take where they are used, None a share of
     what is free; it changes no number, so a run may go on with another one.
     """
@@ -88,7 +93,7 @@ class TrainingConfig:
     weight_decay: float = 1e-4
     select: Literal["best_val", "last"] = "best_val"
     seed: int = 42
-    precision: Literal["fp32", "fp64"] = "fp32"
+    precision: Precision = "auto"
     device: str = "auto"
     token_budget_gb: float | None = field(default=None, compare=False)
 

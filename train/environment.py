@@ -29,6 +29,7 @@ class Environment:
         cores: logical CPU cores of the machine.
         threads: threads that torch computes with.
         device: the CUDA device's name, "cpu" without one.
+        products: the precision of the attention's large matrix products, such as "bfloat16".
         git_revision: commit of the repository that the command was started in; None outside of one.
         git_dirty: whether tracked files differed from that commit.
     """
@@ -39,12 +40,18 @@ class Environment:
     cores: int
     threads: int
     device: str
+    products: str
     git_revision: str | None
     git_dirty: bool | None
 
 
-def describe_environment(device: torch.device) -> Environment:
-    """Look around; what cannot be found out is None or "unknown", never an error."""
+def describe_environment(device: torch.device, products: torch.dtype) -> Environment:
+    """Look around; what cannot be found out is None or "unknown", never an error.
+
+    Args:
+        device: where training runs.
+        products: in what precision it multiplies large matrices.
+    """
     versions = {
         "avcil": avcil.__version__,
         "python": platform.python_version(),
@@ -65,6 +72,7 @@ def describe_environment(device: torch.device) -> Environment:
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        products=str(products).removeprefix("torch."),
         git_revision=revision,
         git_dirty=None if changes is None else bool(changes),
     )

@@ -50,7 +50,7 @@ def evaluate_run(
     outcomes: list[Outcome] = []
     for step in range(plan.protocol.steps):
         clips = clip_set(by_column, range(plan.protocol.seen(step)))
-        loaded = load_clips(cache, clips, run.config.modality, plan.device)
+        loaded = load_clips(cache, clips, run.config, plan.device)
         with torch.inference_mode():
             predicted = run.classifier(step, plan.device).columns(loaded.tokens).tolist()
         outcomes.append(Outcome(predicted, clips.columns))

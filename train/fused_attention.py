@@ -8,19 +8,26 @@ Letters: B batch, T time, S space, D width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.train.attention_kernels import Kernels, Map
-from avcil.train.frame_attention import FrameAttention, Walk, look_at_frames
+from avcil.cache.step_tokens import VisualTokens, take
+from avcil.train.attention_kernels import Kernels
+from avcil.train.config import Precision
+from avcil.train.frame_attention import FrameAttention, OldMaps, Walk, look_at_frames
 
-NUMBERS_PER_BLOCK = {"cpu": 2**18, "cuda": 2**30}  # on a CPU 1 MB of float32: a core's own cache
+# On a CPU 1 MB of float32: a core's own cache. On a GPU 55 full-size clips: enough for every core of it, and
+# what is not fused takes 2 GB.
+NUMBERS_PER_BLOCK = {"cpu": 2**18, "cuda": 2**26}
+# What P of a batch and of the teacher may take together; what does not fit is computed again.
+PROJECTION_BYTES = {"cpu": 1_400_000_000, "cuda": 6_000_000_000}
 
 
-def product_dtype(precision: Literal["fp32", "fp64", "auto"], device: torch.device) -> torch.dtype:
+def product_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """The precision of matrix products: `auto` is float16 on a GPU, bfloat16 on CPUs that multiply it."""
     if precision == "fp64":
         return torch.float64
@@ -35,27 +42,65 @@ def product_dtype(precision: Literal["fp32", "fp64", "auto"], device: torch.devi
 
 @dataclass(frozen=True)
 class FrozenAttention:
-    """A frozen network's attention to some clips, in the form that its maps are rebuilt from.
+    """A frozen network's attention to n clips, in the form that its maps are rebuilt from.
 
     The student's maps are rebuilt by the same arithmetic, so while both have the same weights the maps are
     equal bit by bit and nothing is distilled. Maps stored in 16 bit would differ by their rounding.
 
     Attributes:
-        projected: P [n, T, S, D] in the precision of the products: 2.4 MB a full-size clip in 16 bit.
+        weight, bias: W [D, D] and b [D] of the projection.
         gate: a [n, D].
         total: Z [n, T, D].
         projected_mean: q [n, T, D].
+        projected: P [k, T, S, D] in the precision of the products, 2.4 MB a full-size clip in 16 bit; None
+            where it would take too much: then it is computed from the tokens whenever it is needed.
+        rows: [n] which of P are meant.
     """
 
-    projected: Tensor
+    weight: Tensor
+    bias: Tensor
     gate: Tensor
     total: Tensor
     projected_mean: Tensor
+    projected: Tensor | None
+    rows: Tensor
+
+    @classmethod
+    def joined(cls, parts: Iterable[FrozenAttention], count: int) -> FrozenAttention:
+        """One for all `count` clips; a part is released before the next is made."""
+        sums: list[FrozenAttention] = []
+        projected: Tensor | None = None
+        done = 0
+        for part in parts:
+            if part.projected is not None:
+                if projected is None:
+                    projected = part.projected.new_empty(count, *part.projected.shape[1:])
+                projected[done : done + len(part.gate)] = part.projected
+            done += len(part.gate)
+            sums.append(replace(part, projected=None))
+        return cls(
+            sums[0].weight,
+            sums[0].bias,
+            torch.cat([part.gate for part in sums]),
+            torch.cat([part.total for part in sums]),
+            torch.cat([part.projected_mean for part in sums]),
+            projected,
+            torch.arange(count),
+        )
+
+    @property
+    def projected_bytes(self) -> int:
+        """What P takes."""
+        return 0 if self.projected is None else self.projected.numel() * self.projected.element_size()
 
     def __getitem__(self, rows: Tensor) -> FrozenAttention:
-        """The clips at positions `rows` [m]."""
-        return FrozenAttention(
-            self.projected[rows], self.gate[rows], self.total[rows], self.projected_mean[rows]
+        """The clips at positions `rows` [m]; P stays where it is."""
+        return replace(
+            self,
+            gate=self.gate[rows],
+            total=self.total[rows],
+            projected_mean=self.projected_mean[rows],
+            rows=self.rows.to(rows.device)[rows],
         )
 
 
@@ -78,17 +123,17 @@ class FusedAttention:
     """The operation in one precision of products and of P; all else has the precision of the gate.
 
     Args:
-        dtype: see `product_dtype`.
+        dtype: see `product_dtype`; None is that of the weight.
         compiled: compile the elementwise work, see `attention_kernels.compiling_pays`.
     """
 
-    def __init__(self, dtype: torch.dtype, *, compiled: bool = False) -> None:
+    def __init__(self, dtype: torch.dtype | None = None, *, compiled: bool = False) -> None:
         self.dtype = dtype
         self._kernels = Kernels(compiled=compiled)
 
     def __call__(
         self,
-        tokens: Tensor,
+        tokens: VisualTokens,
         weight: Tensor,
         bias: Tensor,
         gate: Tensor,
@@ -97,24 +142,18 @@ class FusedAttention:
         """Attend to clips and compare with a teacher's attention to the last n_e of them.
 
         Args:
-            tokens: V [B, T, S, D] in any floating precision; they get no gradient.
+            tokens: V [B, T, S, D]; they get no gradient and must stay where they are until there is one.
             weight: W [D, D] of the visual projection of the attention.
             bias: b [D].
             gate: a [B, D], tanh of the projected audio vectors.
             teacher: the frozen network's attention to the last n_e clips.
         """
-        time = tokens.shape[1]
-        old = None
-        if teacher is not None:
-            share = 1 / teacher.total.flatten(0, 1)
-            old = Map(teacher.projected.flatten(0, 1), _of_frames(teacher.gate, time), share)
+        time = tokens.clip_shape[0]
+        room = self._room(tokens.device, 0 if teacher is None else teacher.projected_bytes)
+        walk = self._walk(tokens, weight, room if torch.is_grad_enabled() else 0)
+        old = None if teacher is None else self._old_maps(teacher, time, walk)
         q, v, rows = FrameAttention.apply(  # type: ignore[no-untyped-call]
-            self._walk(tokens, keeps=torch.is_grad_enabled()),
-            tokens.flatten(0, 1),
-            weight,
-            bias,
-            _of_frames(gate, time),
-            old,
+            walk, weight, bias, _of_frames(gate, time), old
         )
         scores = q.unflatten(0, (-1, time)) * gate[:, None]
         temporal = (scores - scores.logsumexp(1, keepdim=True)).exp()
@@ -130,24 +169,55 @@ class FusedAttention:
         )
 
     @torch.no_grad()
-    def freeze(self, tokens: Tensor, weight: Tensor, bias: Tensor, gate: Tensor) -> FrozenAttention:
-        """The attention to clips as that of a teacher; arguments as for a call."""
-        time = tokens.shape[1]
-        walk = self._walk(tokens, keeps=True)
-        sums = look_at_frames(walk, tokens.flatten(0, 1), weight, bias, _of_frames(gate, time), None)
+    def freeze(
+        self, tokens: VisualTokens, weight: Tensor, bias: Tensor, gate: Tensor, *, clips: int = 1
+    ) -> FrozenAttention:
+        """The attention to clips as that of a teacher; `clips` is how many there are in all."""
+        time, space, width = tokens.clip_shape
+        itemsize = (self.dtype or weight.dtype).itemsize
+        keeps = clips * time * space * width * itemsize <= 0.75 * self._room(tokens.device, 0)
+        walk = self._walk(tokens, weight, self._room(tokens.device, 0) if keeps else 0)
+        sums = look_at_frames(walk, weight, bias, _of_frames(gate, time), None)
         return FrozenAttention(
-            torch.cat(sums.projected).view(tokens.shape),
+            weight.detach(),
+            bias.detach(),
             gate.detach(),
             sums.total.view(len(gate), time, -1),
             sums.projected_mean.view(len(gate), time, -1),
+            torch.cat(sums.projected).view(-1, time, space, width) if keeps else None,
+            torch.arange(len(gate)),
         )
 
-    def _walk(self, tokens: Tensor, *, keeps: bool) -> Walk:
-        _, time, space, width = tokens.shape
+    def _room(self, device: torch.device, taken: int) -> int:
+        return max(0, PROJECTION_BYTES[device.type] - taken)
+
+    def _walk(self, tokens: VisualTokens, weight: Tensor, room: int) -> Walk:
+        """`room` is what P may take."""
+        time, space, width = tokens.clip_shape
+        dtype = self.dtype or weight.dtype
         at_once = max(1, NUMBERS_PER_BLOCK[tokens.device.type] // (space * width))
         # Whole clips, or equal parts of one: where compiling pays, all blocks have one shape.
         block = at_once // time * time or max(n for n in range(1, time) if time % n == 0 and n <= at_once)
-        return Walk(self._kernels, self.dtype, block, max(block, time), keeps)
+
+        def frames(chunk: slice, dtype: torch.dtype) -> Tensor:  # a chunk is whole clips
+            return tokens.widened(dtype, chunk.start // time, chunk.stop // time).flatten(0, 1)
+
+        keeps = room // (space * width * dtype.itemsize)
+        return Walk(frames, self._kernels, dtype, block, max(block, time), keeps)
+
+    def _old_maps(self, teacher: FrozenAttention, time: int, walk: Walk) -> OldMaps:
+        weight, bias = teacher.weight.to(walk.dtype), teacher.bias.to(walk.dtype)
+
+        def projected(frames: slice, seen: Tensor) -> Tensor:
+            if teacher.projected is not None:
+                rows = teacher.rows[frames.start // time : frames.stop // time]
+                return take(teacher.projected, rows).flatten(0, 1)
+            hidden = F.linear(seen.flatten(0, 1), weight, bias).view(seen.shape)
+            for block in torch.split(hidden, walk.block):
+                block.copy_(self._kernels.project(block, teacher.gate.dtype))
+            return hidden
+
+        return OldMaps(_of_frames(teacher.gate, time), 1 / teacher.total.flatten(0, 1), projected)
 
 
 def _of_frames(per_clip: Tensor, time: int) -> Tensor:

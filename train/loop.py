@@ -14,7 +14,7 @@ from avcil.cache.step_tokens import TokenBatch, joint_batches
 from avcil.errors import RunError
 from avcil.train.config import TrainingConfig
 from avcil.train.draws import Draws
-from avcil.train.methods import Batch, Objective, StepContext
+from avcil.train.methods import AttentionObjective, Batch, Objective, StepContext
 from avcil.train.step_data import StepClips
 
 
@@ -46,7 +46,7 @@ NOTHING_FITTED = FittedStep([], -1)
 
 def fit_step(
     context: StepContext,
-    objective: Objective,
+    objective: Objective | AttentionObjective,
     batches: Callable[[int], Iterator[Batch]],
     validate: Callable[[], float] | None,
     on_epoch: Callable[[int, EpochRecord], None],
@@ -67,6 +67,11 @@ def fit_step(
         RunError: a loss is no longer finite.
     """
     student, config = context.student, context.config.training
+    objective, teacher = (
+        (objective.loss, objective.teacher)
+        if isinstance(objective, AttentionObjective)
+        else (objective, None)
+    )
     optimiser = torch.optim.Adam(
         [parameter for parameter in student.parameters() if parameter.requires_grad],
         lr=config.learning_rate,
@@ -80,9 +85,10 @@ def fit_step(
         sums: dict[str, Tensor] = {}
         updates = 0
         for batch, tokens in _with_tokens(batches(epoch), context.current, context.exemplars, student.dtype):
-            terms = objective(
-                student(tokens.audio, tokens.visual), replace(batch, student_is_teacher=student_is_teacher)
+            output = student(
+                tokens.audio, tokens.visual, None if teacher is None else teacher[batch.exemplars]
             )
+            terms = objective(output, replace(batch, student_is_teacher=student_is_teacher))
             loss = torch.stack(list(terms.values())).sum()
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -133,7 +139,7 @@ def epoch_batches(
 def _with_tokens(
     batches: Iterator[Batch], current: StepClips, exemplars: StepClips, dtype: torch.dtype
 ) -> Iterator[tuple[Batch, TokenBatch]]:
-    """Every batch with its tokens, which the next batch overwrites."""
+    """Every batch with its tokens, which are there until the next batch."""
     sets = [current.tokens, exemplars.tokens] if len(exemplars) else [current.tokens]
     ahead, batches = tee(batches)
     orders = ([batch.current, batch.exemplars][: len(sets)] for batch in ahead)

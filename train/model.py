@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from avcil.cache.step_tokens import VisualTokens
 from avcil.train.attention import Attended, audio_guided_attention
 from avcil.train.config import Modality
+from avcil.train.fused_attention import FrozenAttention, FusedAttended, FusedAttention
 from avcil.train.heads import Head, HeadKind, grown, make_head
 
 
@@ -47,7 +49,7 @@ class NetworkOutput:
         audio: fa [B, D] after the rectifier.
         visual: fv [B, D] after the rectifier.
         pooled: [B, D] visual tokens, averaged or summed under the attention.
-        attended: both attention maps (audio-visual with attention only).
+        attended: what the attention made of them (audio-visual with attention only).
     """
 
     logits: Tensor
@@ -55,24 +57,30 @@ class NetworkOutput:
     audio: Tensor | None
     visual: Tensor | None
     pooled: Tensor | None
-    attended: Attended | None
+    attended: FusedAttended | None
 
 
 class AudioVisualNetwork(nn.Module):
     """Fusion, attention and classifier on frozen tokens (AV-CIL, section 3.2).
 
     Both features have the visual width, so audio and visual tokens may differ in width.
+
+    Attributes:
+        shape: what decided the parameters.
+        fused: how the attention is computed: the precision of its products, compiled or not. Not a parameter;
+            from the beginning it has the parameters' precision.
     """
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.shape = shape
+        self.fused = FusedAttention()
         width = shape.audio_width if shape.modality == "audio" else shape.visual_width
         if shape.modality != "visual":
             self.audio_projection = nn.Linear(shape.audio_width, width)
         if shape.modality != "audio":
             self.visual_projection = nn.Linear(shape.visual_width, width)
-        if shape.modality == "audio-visual" and shape.attention:
+        if self.looks:
             self.audio_attention = nn.Linear(shape.audio_width, width)
             self.visual_attention = nn.Linear(shape.visual_width, width)
         self.classifier: Head = make_head(shape.head, width, shape.classes, shape.frozen)
@@ -82,31 +90,56 @@ class AudioVisualNetwork(nn.Module):
         """The precision of the parameters."""
         return next(self.parameters()).dtype
 
-    def forward(self, audio: Tensor | None, visual: Tensor | None) -> NetworkOutput:
+    @property
+    def looks(self) -> bool:
+        """Whether sound guides where and when to look."""
+        return self.shape.modality == "audio-visual" and self.shape.attention
+
+    def forward(
+        self,
+        audio: Tensor | None,
+        visual: VisualTokens | Tensor | None,
+        teacher: FrozenAttention | None = None,
+    ) -> NetworkOutput:
         """Classify clips.
 
         Args:
             audio: [B, D] audio vectors; not looked at by a visual network.
             visual: [B, T, S, D] visual tokens; not looked at by an audio network.
+            teacher: the old network's attention to the last n_e clips, which the attention is compared with.
         """
         fa = fv = pooled = attended = None
         if self.shape.modality != "visual":
             assert audio is not None
             fa = self.audio_projection(audio).relu()
         if self.shape.modality != "audio":
-            assert visual is not None
-            if self.shape.modality == "audio-visual" and self.shape.attention:
+            tokens = VisualTokens.of(visual) if isinstance(visual, Tensor) else visual
+            assert tokens is not None
+            if self.looks:
                 assert audio is not None
-                gate = self.audio_attention(audio).tanh()
-                projected = self.visual_attention(visual).tanh()
-                attended = audio_guided_attention(projected, gate, visual)
+                layer = self.visual_attention
+                attended = self.fused(tokens, layer.weight, layer.bias, self._gate(audio), teacher)
                 pooled = attended.pooled
             else:
-                pooled = visual.mean(dim=(1, 2))
+                # As means are kept that were computed once: in float64.
+                pooled = tokens.widened(self.dtype).mean(dim=(1, 2), dtype=torch.float64).to(self.dtype)
             fv = self.visual_projection(pooled).relu()
         features = [feature for feature in (fa, fv) if feature is not None]
         fused = features[0] if len(features) == 1 else features[0] + features[1]
         return NetworkOutput(self.classifier(fused), fused, fa, fv, pooled, attended)
+
+    def freeze(self, audio: Tensor, visual: VisualTokens, clips: int) -> FrozenAttention:
+        """The attention to some of `clips` clips in all, as a teacher's; for networks that look."""
+        layer = self.visual_attention
+        return self.fused.freeze(visual, layer.weight, layer.bias, self._gate(audio), clips=clips)
+
+    def maps(self, audio: Tensor, visual: Tensor) -> Attended:
+        """Both attention maps of clips [B, D] and [B, T, S, D], for looking at; for networks that look."""
+        projected = self.visual_attention(visual).tanh()
+        return audio_guided_attention(projected, self._gate(audio), visual)
+
+    def _gate(self, audio: Tensor) -> Tensor:
+        return self.audio_attention(audio).tanh()
 
     def grow(self, new: Head) -> None:
         """Append the classes of a step, as `new` has them; those that are there stay as they are."""

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avcil.cache.step_tokens import StepTokens
+from avcil.train.fused_attention import FrozenAttention
 from avcil.train.model import AudioVisualNetwork, NetworkOutput
 
-CLIPS_PER_PASS = 64  # at full size 0.3 GB of float32 tokens
+CLIPS_PER_PASS = 64  # streamed at full size, two passes are 0.3 GB of float16 tokens
+CLIPS_FROZEN_AT_ONCE = 16
 # Matrix products take rows in fours and the rest in another way, which rounds otherwise (measured on CPUs).
 # In passes of a multiple of this, a clip's numbers do not depend on how many others there are.
 SAME_ROUNDING = 8
@@ -61,6 +63,19 @@ def predict(
     with torch.no_grad():
         filled = torch.cat([pick(output) for output in outputs(network, tokens, SAME_ROUNDING)])
         return filled[: len(tokens)]
+
+
+@torch.no_grad()
+def frozen_attention(network: AudioVisualNetwork, tokens: StepTokens) -> FrozenAttention:
+    """The network's attention to all clips, for a student to be compared with; for networks that look."""
+
+    def parts() -> Iterator[FrozenAttention]:
+        orders = torch.split(torch.arange(len(tokens)), CLIPS_FROZEN_AT_ONCE)
+        for chunk in tokens.batches(orders, network.dtype):
+            assert chunk.audio is not None and chunk.visual is not None
+            yield network.freeze(chunk.audio, chunk.visual, len(tokens))
+
+    return FrozenAttention.joined(parts(), len(tokens))
 
 
 def logits(network: AudioVisualNetwork, tokens: StepTokens) -> Tensor:

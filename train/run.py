@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ import torch
 from avcil.cache import TokenCache
 from avcil.cache.budget import TokenPlan
 from avcil.errors import ConfigError
+from avcil.train.attention_kernels import compiling_pays
 from avcil.train.config import Modality, RunConfig
 from avcil.train.draws import Draws
 from avcil.train.environment import describe_environment
+from avcil.train.fused_attention import FusedAttention, product_dtype
 from avcil.train.loop import NOTHING_FITTED, EpochRecord, epoch_batches, fit_step
 from avcil.train.memory import random_exemplars
 from avcil.train.methods import Method, StepContext, find_method
@@ -55,11 +58,24 @@ class Plan:
     protocol: Protocol
     clips: ClassClips
     device: torch.device
+    attention: FusedAttention
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of network and arithmetic."""
+        """The precision of parameters, losses and all arithmetic but the attention's large products."""
         return torch.float64 if self.config.training.precision == "fp64" else torch.float32
+
+    @property
+    def products(self) -> torch.dtype:
+        """The precision of those products."""
+        return product_dtype(self.config.training.precision, self.device)
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision that was asked for, and what it is on this device, for people."""
+        precision = self.config.training.precision
+        products = str(self.products).removeprefix("torch.")
+        return f"{precision} ({products})" if precision == "auto" else precision
 
     @property
     def modality(self) -> Modality:
@@ -83,7 +99,8 @@ def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
         needs_val=config.training.select == "best_val",
     )
     _check_memory(method, protocol)
-    return Plan(cache, config, method, protocol, clips, _device(config.training.device))
+    device = _device(config.training.device)
+    return Plan(cache, config, method, protocol, clips, device, _attention(cache, config, clips, device))
 
 
 def train_run(
@@ -121,7 +138,7 @@ def train_run(
         classes=protocol.classes,
         step_sizes=protocol.step_sizes,
         memory=protocol.memory,
-        environment=describe_environment(plan.device),
+        environment=describe_environment(plan.device, plan.products),
     )
     run = RunFolder.create_or_resume(out, config, facts)
     with run.writing() as journal:
@@ -158,15 +175,19 @@ def _train_step(
         current, beside = current + beside, ClipSet((), ())
     validated = clip_set(plan.clips.val, seen) if training.select == "best_val" else None
     with meter.stage("load"):
-        data = load_step(plan.cache, current, beside, validated, plan.modality, training, plan.device)
+        data = load_step(plan.cache, current, beside, validated, plan.config, plan.device)
     on_tokens(step, data.plan)
+    student = _network_of_step(plan, step, before, draws)
+    teacher = None if method.starts_fresh else before
+    for network in filter(None, (student, teacher)):
+        network.fused = plan.attention
     context = StepContext(
         step=step,
         tasks=protocol.tasks[: step + 1],
         current=data.current,
         exemplars=data.exemplars,
-        student=_network_of_step(plan, step, before, draws),
-        teacher=None if method.starts_fresh else before,
+        student=student,
+        teacher=teacher,
         kept=run.kept(step - 1, plan.device) if step else {},
         exemplars_per_class=protocol.exemplars_per_class(protocol.seen(step)),
         generator=draws.generator(step),
@@ -192,7 +213,7 @@ def _train_step(
                 ),
             )
     with meter.stage("test"):
-        test = load_clips(plan.cache, clip_set(plan.clips.test, seen), plan.modality, plan.device)
+        test = load_clips(plan.cache, clip_set(plan.clips.test, seen), plan.config, plan.device)
         classifier = _classifier(method, context)
         predicted = classifier.columns(test.tokens).tolist()
     run.save_step(
@@ -279,6 +300,15 @@ def _network_of_step(
     network.load_state_dict(before.state_dict())
     network.grow(draws.new_head(step, head, before.classifier.in_features, protocol.step_sizes[step]))
     return network
+
+
+def _attention(
+    cache: TokenCache, config: RunConfig, clips: ClassClips, device: torch.device
+) -> FusedAttention:
+    pays = compiling_pays(
+        sum(map(len, clips.train)), math.prod(cache.info.visual.shape), config.training.epochs
+    )
+    return FusedAttention(product_dtype(config.training.precision, device), compiled=pays)
 
 
 def _device(name: str) -> torch.device:

@@ -32,6 +32,7 @@ from avcil.cache import CacheInfo
 from avcil.errors import CacheError, ConfigError, RunError
 from avcil.train.config import RunConfig, differing_keys, to_toml
 from avcil.train.environment import Environment
+from avcil.train.fused_attention import FusedAttention, product_dtype
 from avcil.train.journal import Journal
 from avcil.train.loop import EpochRecord
 from avcil.train.methods import find_method
@@ -279,6 +280,7 @@ class RunFolder:
             network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
         except (OSError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
             raise self._unreadable(step, error) from error
+        network.fused = FusedAttention(product_dtype(self.config.training.precision, device))
         return network.to(device)
 
     def kept(self, step: int, device: torch.device) -> dict[str, Tensor]:

@@ -9,9 +9,17 @@ from torch import Tensor
 
 from avcil.cache import TokenCache
 from avcil.cache.budget import TokenPlan
-from avcil.cache.resident import StreamedTokens, TokenSet, free_budget, load_audio, load_tokens
+from avcil.cache.resident import (
+    StreamedTokens,
+    TokenSet,
+    Visual,
+    free_budget,
+    load_audio,
+    load_means,
+    load_tokens,
+)
 from avcil.cache.step_tokens import StepTokens
-from avcil.train.config import Modality, TrainingConfig
+from avcil.train.config import RunConfig
 from avcil.train.predict import CLIPS_PER_PASS
 from avcil.train.protocol import ClipSet
 
@@ -21,7 +29,7 @@ class StepClips:
     """Some clips in set order.
 
     Attributes:
-        tokens: their tokens; what the modality lacks is None.
+        tokens: their tokens, or what the network sees of them; what the modality lacks is None.
         labels: [n] classifier columns, on the device where batches come.
     """
 
@@ -47,15 +55,15 @@ def load_step(
     current: ClipSet,
     exemplars: ClipSet,
     validation: ClipSet | None,
-    modality: Modality,
-    training: TrainingConfig,
+    config: RunConfig,
     device: torch.device,
 ) -> StepData:
-    """Read what a modality needs of a step; the sets share one budget, those touched most come first.
+    """Read what a network needs of a step; the sets share one budget, those touched most come first.
 
     Raises:
         CacheError: a clip has no tokens or its checksum does not match.
     """
+    training = config.training
     wanted = [
         ("current clips", current, training.batch),
         ("exemplars", exemplars, training.exemplar_batch),
@@ -67,19 +75,30 @@ def load_step(
         [TokenSet(name, clips.ids, batch) for name, clips, batch in wanted],
         device,
         free_budget(device, asked),
-        audio=modality != "visual",
-        visual=modality != "audio",
+        audio=config.modality != "visual",
+        visual=_visual(config),
     )
     clips = [StepClips(held, _columns(one, device)) for held, (_, one, _) in zip(tokens, wanted, strict=True)]
     return StepData(clips[0], clips[1], clips[2] if validation is not None else None, plan)
 
 
-def load_clips(cache: TokenCache, clips: ClipSet, modality: Modality, device: torch.device) -> StepClips:
+def load_clips(cache: TokenCache, clips: ClipSet, config: RunConfig, device: torch.device) -> StepClips:
     """Clips that are passed through once: their visual tokens are read when they are asked for."""
-    if modality == "audio":
-        return StepClips(load_audio(cache, clips.ids, device), _columns(clips, device))
-    tokens = StreamedTokens(cache, clips.ids, device, audio=modality != "visual")
+    tokens: StepTokens
+    if _visual(config) == "none":
+        tokens = load_audio(cache, clips.ids, device)
+    elif _visual(config) == "mean":
+        tokens = load_means(cache, clips.ids, device, audio=config.modality != "visual")
+    else:
+        tokens = StreamedTokens(cache, clips.ids, device)
     return StepClips(tokens, _columns(clips, device))
+
+
+def _visual(config: RunConfig) -> Visual:
+    """Without attention a network sees no more of a clip's visual tokens than their mean."""
+    if config.modality == "audio":
+        return "none"
+    return "whole" if config.modality == "audio-visual" and config.network.attention else "mean"
 
 
 def _columns(clips: ClipSet, device: torch.device) -> Tensor:

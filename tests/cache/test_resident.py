@@ -53,39 +53,58 @@ def test_batches_are_the_cache_s_tokens(place: Place, dtype: torch.dtype, cache:
     assert len(tokens) == N
     for rows, batch in zip(ORDERS, tokens.batches(ORDERS, dtype), strict=True):
         expected = cache.read([f"clip{row}" for row in rows])
-        assert batch.visual is not None and batch.visual.dtype == dtype
         wide = torch.from_numpy(expected.widened()).to(dtype)
-        torch.testing.assert_close(batch.visual, wide, rtol=1e-6, atol=0)
+        assert batch.visual is not None and batch.visual.clip_shape == SHAPE
+        assert torch.equal(batch.visual.widened(dtype), wide)
+        assert torch.equal(batch.visual.widened(dtype, len(rows) - 1, len(rows)), wide[-1:])
         assert torch.equal(batch.audio, torch.from_numpy(expected.audio).to(dtype))
-    if dtype == torch.float32:
-        assert torch.equal(batch.visual, wide)
 
 
-def test_small_and_large_rows_are_widened_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def gather(tokens: StepTokens, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    (batch,) = tokens.batches([rows], torch.float32)
+    assert batch.audio is not None and batch.visual is not None
+    return batch.audio, batch.visual.widened(torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_int8_tokens_are_widened_by_their_scales(dtype: torch.dtype) -> None:
     numbers, scale = torch.randint(-127, 127, (9, 2, 3, 4), dtype=torch.int8), torch.rand(9, 2, 3).half()
-    tokens, rows = ResidentTokens(None, numbers, scale), torch.tensor([8, 0, 3, 3])
-    several = tokens.gather(rows, torch.float32)
-    monkeypatch.setattr("avcil.cache.step_tokens.GATHER_BYTES", 1)
-    assert torch.equal(several.visual, tokens.gather(rows, torch.float32).visual)
-    assert torch.equal(several.visual, (numbers.float() * scale.float()[..., None])[rows])
+    (batch,) = ResidentTokens(None, numbers, scale).batches([rows := torch.tensor([8, 0, 3, 3])], dtype)
+    wide = (numbers.float() * scale.float()[..., None])[rows].to(dtype)
+    assert batch.visual is not None and torch.equal(batch.visual.widened(dtype), wide)
+    assert all(torch.equal(batch.visual.widened(dtype, k, k + 1), wide[k : k + 1]) for k in range(4))
 
 
 def test_joint_batches_are_those_of_every_set(cache: TokenCache) -> None:
     sets = [load(cache, BUDGETS[place]) for place in ("ram", "streamed")]
     orders = [(rows, rows.flip(0)[:2]) for rows in ORDERS]
     for (one, other), batch in zip(orders, joint_batches(sets, iter(orders), torch.float32), strict=True):
-        expected = sets[0].gather(torch.cat([one, other]), torch.float32)
-        assert torch.equal(batch.visual, expected.visual) and torch.equal(batch.audio, expected.audio)
+        audio, visual = gather(sets[0], torch.cat([one, other]))
+        assert torch.equal(batch.visual.widened(torch.float32), visual) and torch.equal(batch.audio, audio)
+        across = slice(len(one) - 1, len(one) + 1)  # the last of one set and the first of the other
+        assert torch.equal(batch.visual.widened(torch.float32, across.start, across.stop), visual[across])
 
 
 def test_only_what_is_asked_for_is_loaded(cache: TokenCache) -> None:
     sets = [TokenSet("clips", ["clip3"], 1), TokenSet("exemplars", [], 1)]
+    rows = torch.tensor([0])
     for budget in BUDGETS.values():
-        (sound, none), plan = load_tokens(cache, sets, CPU, budget, visual=False)
+        (sound, none), plan = load_tokens(cache, sets, CPU, budget, visual="none")
         assert (len(sound), len(none)) == (1, 0) and "float32 in RAM" in str(plan)
-        assert sound.gather(torch.tensor([0]), torch.float32).visual is None
+        assert next(sound.batches([rows], torch.float32)).visual is None
         (picture, _), _ = load_tokens(cache, sets, CPU, budget, audio=False)
-        assert picture.gather(torch.tensor([0]), torch.float32).audio is None
+        assert next(picture.batches([rows], torch.float32)).audio is None
+
+
+def test_means_are_clips_of_one_place_and_moment(cache: TokenCache) -> None:
+    sets = [TokenSet("clips", ["clip7", "clip3"], 1), TokenSet("exemplars", [], 1)]
+    (tokens, none), plan = load_tokens(cache, sets, CPU, BUDGETS["ram"], audio=False, visual="mean")
+    assert (len(tokens), len(none)) == (2, 0) and "float64 means in RAM" in str(plan)
+    (batch,) = tokens.batches([torch.tensor([1, 0])], torch.float32)
+    wide = torch.from_numpy(cache.read(["clip3", "clip7"]).widened()).double()
+    assert batch.visual is not None and batch.visual.clip_shape == (1, 1, SHAPE[-1])
+    expected = wide.mean(dim=(1, 2), keepdim=True)
+    torch.testing.assert_close(batch.visual.widened(torch.float64), expected, rtol=1e-14, atol=1e-15)
 
 
 @pytest.mark.parametrize("place", BUDGETS)
@@ -144,7 +163,7 @@ def test_fetching_ahead_overwrites_nothing_in_use(fake_gpu: None, cache: TokenCa
     orders = [*ORDERS, *(torch.tensor([row]) for row in range(5))]
     expected = load(cache, BUDGETS["ram"])
     for rows, batch in zip(orders, tokens.batches(orders, torch.float32), strict=True):
-        assert torch.equal(batch.visual, expected.gather(rows, torch.float32).visual)
+        assert torch.equal(batch.visual.widened(torch.float32), gather(expected, rows)[1])
 
 
 @pytest.mark.gpu
@@ -157,7 +176,7 @@ def test_a_gpu_sees_the_same_tokens(place: Place, cache: TokenCache) -> None:
     for _ in range(3):
         for rows, batch in zip(ORDERS, tokens.batches(ORDERS, torch.float32), strict=True):
             torch.testing.assert_close(
-                batch.visual.cpu(), expected.gather(rows, torch.float32).visual, rtol=0, atol=0
+                batch.visual.widened(torch.float32).cpu(), gather(expected, rows)[1], rtol=0, atol=0
             )
 
 

@@ -14,7 +14,7 @@ from avcil.cache.resident import ResidentTokens
 from avcil.train import losses
 from avcil.train.config import AfcConfig, AvcilConfig, RunConfig
 from avcil.train.heads import ProxyHead
-from avcil.train.methods import METHODS, Batch, StepContext, afc
+from avcil.train.methods import METHODS, AttentionObjective, Batch, StepContext, afc
 from avcil.train.model import AudioVisualNetwork
 from avcil.train.predict import logits
 from avcil.train.step_data import StepClips
@@ -56,11 +56,14 @@ def avcil(name: str, inputs: dict[str, Any], expect: Any, precision: Precision) 
         teacher,
         RunConfig(avcil=settings),
     )
-    output = student(*tokens)
     method = METHODS[{"AV-CIL": "avcil", "SS-IL": "ss-il"}[inputs["method"]]]
     objective = method.prepare(context)
     assert objective is not None
-    weighted = objective(output, Batch(torch.arange(n_current), torch.arange(n - n_current), labels))
+    loss, frozen = objective, None
+    if isinstance(objective, AttentionObjective):
+        loss, frozen = objective.loss, objective.teacher
+    output = student(*tokens, frozen)
+    weighted = loss(output, Batch(torch.arange(n_current), torch.arange(n - n_current), labels))
     weights = {"instance": inputs["lam_I"], "class": inputs["lam_C"]}
     weights |= {"spatial": inputs["lam"], "temporal": 1 - inputs["lam"]}
     terms = {key: weighted[term] / weights.get(term, 1.0) for key, term in TERMS.items() if term in weighted}

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from avcil.cache.step_tokens import VisualTokens
 from avcil.train import attention_kernels, fused_attention, losses
 from avcil.train.attention import Attended, audio_guided_attention
 from avcil.train.attention_kernels import Kernels, compiling_pays
-from avcil.train.fused_attention import FrozenAttention, FusedAttention, product_dtype
+from avcil.train.fused_attention import FrozenAttention, FusedAttended, FusedAttention, product_dtype
 
 Clips = tuple[Tensor, Tensor, Tensor, Tensor]  # tokens, weight, bias, gate
 
@@ -36,9 +37,17 @@ def other_weights(clips: Clips, n_old: int) -> Clips:
     return tokens, 0.7 * weight.flip(0), bias.flip(0), 0.9 * gate
 
 
+def attend(attention: FusedAttention, clips: Clips, teacher: FrozenAttention | None = None) -> FusedAttended:
+    return attention(VisualTokens.of(clips[0]), *clips[1:], teacher)
+
+
+def freeze(attention: FusedAttention, clips: Clips) -> FrozenAttention:
+    return attention.freeze(VisualTokens.of(clips[0]), *clips[1:], clips=len(clips[0]))
+
+
 def value(attention: FusedAttention, clips: Clips, teacher: FrozenAttention | None = None) -> Tensor:
     """A number that depends on everything the operation returns, every clip with a weight of its own."""
-    attended = attention(*clips, teacher)
+    attended = attend(attention, clips, teacher)
     total = (attended.pooled * torch.linspace(-1, 1, attended.pooled.shape[1]).to(clips[3])).sum()
     if attended.spatial_divergence is not None and attended.temporal_divergence is not None:
         share = torch.arange(1, len(attended.spatial_divergence) + 1).to(clips[3])
@@ -78,10 +87,10 @@ def error(one: Tensor, other: Tensor) -> float:
 @pytest.mark.parametrize("n_old", [0, 2])
 def test_gradcheck(n_old: int) -> None:
     clips, attention = trained(draw()), FusedAttention(torch.float64)
-    teacher = attention.freeze(*other_weights(draw(), n_old)) if n_old else None
+    teacher = freeze(attention, other_weights(draw(), n_old)) if n_old else None
 
     def outputs(weight: Tensor, bias: Tensor, gate: Tensor) -> tuple[Tensor, ...]:
-        attended = attention(clips[0], weight, bias, gate, teacher)
+        attended = attend(attention, (clips[0], weight, bias, gate), teacher)
         if attended.spatial_divergence is None or attended.temporal_divergence is None:
             return (attended.pooled,)
         return attended.pooled, attended.spatial_divergence, attended.temporal_divergence
@@ -95,8 +104,8 @@ def test_it_is_the_readable_attention(dtype: torch.dtype, space: int, width: int
     drawn = draw(3, 8, space, width, dtype)
     clips, old, attention = trained(drawn), other_weights(drawn, 2), FusedAttention(dtype)
     forward, backward = (1e-12, 1e-10) if dtype == torch.float64 else (1e-5, 1e-4)
-    assert error(attention(*clips).pooled, readable(*clips).pooled) < forward
-    total, expected = value(attention, clips, attention.freeze(*old)), readable_value(clips, old)
+    assert error(attend(attention, clips).pooled, readable(*clips).pooled) < forward
+    total, expected = value(attention, clips, freeze(attention, old)), readable_value(clips, old)
     assert error(total, expected) < forward
     for mine, other in zip(gradients(total, clips), gradients(expected, clips), strict=True):
         assert error(mine, other) < backward
@@ -105,7 +114,7 @@ def test_it_is_the_readable_attention(dtype: torch.dtype, space: int, width: int
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_equal_maps_distil_exactly_nothing(dtype: torch.dtype) -> None:
     clips, attention = trained(draw(dtype=torch.float32)), FusedAttention(dtype)
-    attended = attention(*clips, attention.freeze(*clips))
+    attended = attend(attention, clips, freeze(attention, clips))
     assert attended.spatial_divergence is not None and attended.temporal_divergence is not None
     total = attended.spatial_divergence.sum() + attended.temporal_divergence.sum()
     assert abs(total.item()) < 1e-6
@@ -119,7 +128,7 @@ def test_short_precisions_are_near_whatever_the_size_of_the_gradient(
 ) -> None:
     drawn = draw(4, 8, 49, 64, torch.float32)
     clips, old, attention = trained(drawn), other_weights(drawn, 2), FusedAttention(dtype)
-    mine = gradients(size * value(attention, clips, attention.freeze(*old)), clips)
+    mine = gradients(size * value(attention, clips, freeze(attention, old)), clips)
     for one, other in zip(mine, gradients(size * readable_value(clips, old), clips), strict=True):
         assert error(one, other) < tolerance
 
@@ -127,17 +136,31 @@ def test_short_precisions_are_near_whatever_the_size_of_the_gradient(
 def test_stored_half_precision_tokens_are_widened_on_the_way() -> None:
     tokens, *parameters = draw(dtype=torch.float32)
     attention, half = FusedAttention(torch.float32), tokens.half()
-    assert torch.equal(attention(half, *parameters).pooled, attention(half.float(), *parameters).pooled)
+    narrow, wide = (attend(attention, (stored, *parameters)) for stored in (half, half.float()))
+    assert torch.equal(narrow.pooled, wide.pooled)
 
 
 @pytest.mark.parametrize("space", [30, 300])
 def test_blocks_do_not_matter(space: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clips, attention = trained(draw(5, 6, space, 4)), FusedAttention(torch.float64)
-    teacher = attention.freeze(*other_weights(clips, 2))
+    teacher = freeze(attention, other_weights(clips, 2))
     whole = gradients(value(attention, clips, teacher), clips)
     monkeypatch.setitem(fused_attention.NUMBERS_PER_BLOCK, "cpu", 2500)
     for one, other in zip(gradients(value(attention, clips, teacher), clips), whole, strict=True):
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("room", [0, 3 * 6 * 30 * 4 * 8])
+def test_what_is_not_kept_is_computed_again(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips, attention = trained(draw(5, 6, 30, 4)), FusedAttention()
+    monkeypatch.setitem(fused_attention.NUMBERS_PER_BLOCK, "cpu", 6 * 30 * 4)  # a chunk is one clip
+    kept = freeze(attention, other_weights(clips, 2))
+    whole = gradients(value(attention, clips, kept), clips)
+    monkeypatch.setitem(fused_attention.PROJECTION_BYTES, "cpu", room)
+    frozen = freeze(attention, other_weights(clips, 2))
+    assert kept.projected is not None and (frozen.projected is None) == (room == 0)
+    for one, other in zip(gradients(value(attention, clips, frozen), clips), whole, strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.slow
@@ -146,7 +169,7 @@ def test_compiled_kernels_agree_and_compile_once_whatever_the_batch() -> None:
     compiled, plain = FusedAttention(torch.float32, compiled=True), FusedAttention(torch.float32)
     for count in (4, 3):
         clips = trained(draw(count, 4, 128, 768, torch.float32))
-        teacher = plain.freeze(*other_weights(clips, 2))
+        teacher = freeze(plain, other_weights(clips, 2))
         with torch.compiler.set_stance("default" if count == 4 else "fail_on_recompile"):
             mine = gradients(value(compiled, clips, teacher), clips)
         for one, other in zip(mine, gradients(value(plain, clips, teacher), clips), strict=True):

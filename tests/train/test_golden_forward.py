@@ -39,7 +39,8 @@ def clips(inputs: dict[str, Any], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def outputs(inputs: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
     head = golden.HEADS[inputs["head"]]
     network = draw_network(inputs["weights_seed"], inputs["modality"], inputs["classes"], dtype, head)
-    output = network(*clips(inputs, dtype))
+    tokens = clips(inputs, dtype)
+    output = network(*tokens)
     features = {
         "fused_feature": output.fused,
         "feature": output.fused,
@@ -50,9 +51,11 @@ def outputs(inputs: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
     values |= {f"{key}_normalised": F.normalize(x, dim=1) for key, x in values.items()}
     values["logits"] = output.logits
     if output.attended is not None:
-        values["spatial_attention"] = output.attended.spatial
-        values["temporal_attention"] = output.attended.temporal
+        maps = network.maps(*tokens)
+        values["spatial_attention"], values["temporal_attention"] = maps.spatial, maps.temporal
         values["pooled_visual"] = output.attended.pooled
+        tolerance = PRECISIONS[str(dtype).removeprefix("torch.")][1]
+        assert_close(output.attended.pooled, maps.pooled.detach().tolist(), tolerance, "pooled")
     return values
 
 

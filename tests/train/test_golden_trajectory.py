@@ -205,7 +205,7 @@ def check_numbers(
     losses = [epoch.loss for epoch in run.record(step).epochs]
     assert_close(losses, expected["train_loss"], tolerance["train_loss"], f"{where}: losses")
     ids = clip_set(plan.clips.test, range(plan.protocol.seen(step)))
-    test = load_clips(plan.cache, ids, plan.modality, plan.device)
+    test = load_clips(plan.cache, ids, plan.config, plan.device)
     classifier = run.classifier(step, plan.device)
     found = {"logits": logits(classifier.network, test.tokens)}
     if "nme_dist_first3" in expected:

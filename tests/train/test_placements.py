@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
-from avcil.cache.budget import TokenPlan
+from avcil.cache.budget import SHARE, Budget, Demand, TokenPlan, place
 from avcil.errors import ConfigError
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
+from avcil.train.fused_attention import NUMBERS_PER_BLOCK, PROJECTION_BYTES
+from avcil.train.predict import CLIPS_PER_PASS
 from avcil.train.run import plan_run, train_run
 from avcil.train.run_folder import RunFolder
 
@@ -85,3 +87,27 @@ def test_a_budget_is_a_number_of_bytes(budget_gb: float) -> None:
         ConfigError, match=rf"training\.token_budget_gb = {re.escape(str(budget_gb))}; it must be from 0"
     ):
         TrainingConfig(token_budget_gb=budget_gb)
+
+
+@pytest.mark.parametrize("token_bytes", [1, 2], ids=["int8", "float16"])
+@pytest.mark.parametrize("on_gpu", [True, False], ids=["GPU", "RAM"])
+def test_a_vs100_step_fits_24_gb_with_the_attention(on_gpu: bool, token_bytes: int) -> None:
+    """Counted, not run: tokens where the budget puts them, and what the attention keeps beside them."""
+    clip = 8 * 196 * (768 * token_bytes + 2 * (token_bytes == 1)) + 4 * 768
+    demands = [
+        Demand("current clips", 5000, clip, 256),
+        Demand("exemplars", 1500, clip, 128),
+        Demand("validation clips", 5000, clip, CLIPS_PER_PASS),
+    ]
+    free = 23_500_000_000
+    share = int(SHARE * free)
+    placed = place(demands, Budget(share, 0) if on_gpu else Budget(0, share), on_gpu=on_gpu)
+    resident = [one.place != "streamed" for one in placed]
+    assert resident == [True, token_bytes == 1, token_bytes == 1]
+    held = sum(
+        one.demand.bytes if here else one.demand.buffer_bytes
+        for one, here in zip(placed, resident, strict=True)
+    )
+    device = "cuda" if on_gpu else "cpu"
+    block_bytes = 8 * 4 * NUMBERS_PER_BLOCK[device]  # float32 at once where nothing is compiled
+    assert held + PROJECTION_BYTES[device] + block_bytes + 10**9 < free

@@ -30,19 +30,20 @@ def test_the_revision_is_that_of_the_working_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    outside = describe_environment(CPU)
+    outside = describe_environment(CPU, torch.bfloat16)
     assert outside.git_revision is None and outside.git_dirty is None and outside.device == "cpu"
+    assert outside.products == "bfloat16"
     assert {"avcil", "python", "torch", "numpy", "h5py"} == set(outside.versions)
     git(tmp_path, "init")
     (tmp_path / "notes").write_text("one")
     git(tmp_path, "add", "notes")
     git(tmp_path, "commit", "-m", "notes")
-    clean = describe_environment(CPU)
+    clean = describe_environment(CPU, torch.bfloat16)
     assert clean.git_revision and len(clean.git_revision) == 40 and clean.git_dirty is False
     (tmp_path / "notes").write_text("two")
-    assert describe_environment(CPU).git_dirty is True
+    assert describe_environment(CPU, torch.bfloat16).git_dirty is True
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert describe_environment(CPU).git_revision is None
+    assert describe_environment(CPU, torch.bfloat16).git_revision is None
 
 
 def test_events_are_cut_back_to_the_finished_steps(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ A method of one's own needs neither: it is named `package.module:NAME` (`example
 from avcil.errors import ConfigError
 from avcil.train.methods.afc import AFC_LSC, AFC_NME
 from avcil.train.methods.avcil import AVCIL
-from avcil.train.methods.contract import Batch, Method, Objective, Readout, StepContext
+from avcil.train.methods.contract import AttentionObjective, Batch, Method, Objective, Readout, StepContext
 from avcil.train.methods.finetune import FINETUNE
 from avcil.train.methods.icarl import ICARL_FC, ICARL_NME
 from avcil.train.methods.lwf import LWF
@@ -45,4 +45,13 @@ def find_method(name: str, modality: str) -> Method:
     return method
 
 
-__all__ = ["METHODS", "Batch", "Method", "Objective", "Readout", "StepContext", "find_method"]
+__all__ = [
+    "METHODS",
+    "AttentionObjective",
+    "Batch",
+    "Method",
+    "Objective",
+    "Readout",
+    "StepContext",
+    "find_method",
+]

@@ -13,17 +13,24 @@ from torch import Tensor
 
 from avcil.train import losses
 from avcil.train.config import AvcilConfig, Fidelity
-from avcil.train.methods.contract import Batch, Method, Objective, StepContext, cross_entropy_objective
+from avcil.train.methods.contract import (
+    AttentionObjective,
+    Batch,
+    Method,
+    Objective,
+    StepContext,
+    cross_entropy_objective,
+)
 from avcil.train.methods.ssil import distillation
 from avcil.train.model import NetworkOutput
-from avcil.train.predict import predict
+from avcil.train.predict import frozen_attention
 
 CLASS_WEIGHT: dict[Fidelity, float] = {"released": 1.0, "corrected": 0.07}
 
 Term = Callable[[NetworkOutput, Batch], Tensor]
 
 
-def prepare(context: StepContext) -> Objective:
+def prepare(context: StepContext) -> Objective | AttentionObjective:
     """Cross-entropy at step 0; afterwards the whole objective (AV-CIL, section 3.5)."""
     if context.teacher is None:
         return cross_entropy_objective(context)
@@ -35,15 +42,17 @@ def prepare(context: StepContext) -> Objective:
         terms["instance"] = _instance(settings)
     if settings.class_term:
         terms["class"] = _class(settings, context.config.fidelity)
-    if context.student.shape.attention:  # averaged tokens leave nothing to distil
-        if settings.spatial_term:
-            terms["spatial"] = _spatial(context)
-        if settings.temporal_term:
-            terms["temporal"] = _temporal(context)
+    looks = context.student.looks  # averaged tokens leave nothing to distil
+    if looks and settings.spatial_term:
+        terms["spatial"] = _spatial(settings)
+    if looks and settings.temporal_term:
+        terms["temporal"] = _temporal(settings)
 
     def objective(output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         return {name: term(output, batch) for name, term in terms.items()}
 
+    if "spatial" in terms or "temporal" in terms:
+        return AttentionObjective(objective, frozen_attention(context.teacher, context.exemplars.tokens))
     return objective
 
 
@@ -83,41 +92,21 @@ def _class(settings: AvcilConfig, fidelity: Fidelity) -> Term:
     return term
 
 
-def _spatial(context: StepContext) -> Term:
-    teacher, share = _on_exemplars(context, _spatial_map), context.config.avcil.lambda_attention
-
+def _spatial(settings: AvcilConfig) -> Term:
     def term(output: NetworkOutput, batch: Batch) -> Tensor:
-        student = _spatial_map(output)[len(batch.current) :]
-        loss = losses.spatial_attention_distillation(student, teacher[batch.exemplars])
-        return share * batch.against_teacher(loss)
+        assert output.attended is not None and output.attended.spatial_divergence is not None
+        return settings.lambda_attention * batch.against_teacher(output.attended.spatial_divergence.mean())
 
     return term
 
 
-def _temporal(context: StepContext) -> Term:
-    teacher, share = _on_exemplars(context, _temporal_map), 1 - context.config.avcil.lambda_attention
-
+def _temporal(settings: AvcilConfig) -> Term:
     def term(output: NetworkOutput, batch: Batch) -> Tensor:
-        student = _temporal_map(output)[len(batch.current) :]
-        loss = losses.temporal_attention_distillation(student, teacher[batch.exemplars])
-        return share * batch.against_teacher(loss)
+        assert output.attended is not None and output.attended.temporal_divergence is not None
+        loss = output.attended.temporal_divergence.mean()
+        return (1 - settings.lambda_attention) * batch.against_teacher(loss)
 
     return term
-
-
-def _on_exemplars(context: StepContext, pick: Callable[[NetworkOutput], Tensor]) -> Tensor:
-    assert context.teacher is not None
-    return predict(context.teacher, context.exemplars.tokens, pick)
-
-
-def _spatial_map(output: NetworkOutput) -> Tensor:
-    assert output.attended is not None
-    return output.attended.spatial
-
-
-def _temporal_map(output: NetworkOutput) -> Tensor:
-    assert output.attended is not None
-    return output.attended.temporal
 
 
 def _unit_features(output: NetworkOutput) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avcil.train.config import Modality, RunConfig
+from avcil.train.fused_attention import FrozenAttention
 from avcil.train.heads import HeadKind
 from avcil.train.model import AudioVisualNetwork, NetworkOutput
 from avcil.train.predict import unit_features
@@ -108,6 +109,19 @@ Objective = Callable[[NetworkOutput, Batch], dict[str, Tensor]]
 """Weighted loss terms of a batch by name; their sum is minimised."""
 
 
+@dataclass(frozen=True)
+class AttentionObjective:
+    """An objective that compares the student's attention to the exemplars of a batch with a teacher's.
+
+    Attributes:
+        loss: the terms; it finds what the attentions differ by in `output.attended`.
+        teacher: the teacher's attention to all exemplars of the step.
+    """
+
+    loss: Objective
+    teacher: FrozenAttention
+
+
 def _head_scores(output: NetworkOutput, kept: Mapping[str, Tensor]) -> Tensor:
     return output.logits
 
@@ -138,8 +152,8 @@ class Method:
 
     Attributes:
         name: what `--method` takes.
-        prepare: called at a step's start, returns the objective of its batches, or None when the step fits
-            nothing. It may change the student.
+        prepare: called at a step's start, returns the objective of its batches (a function, or that and a
+            teacher's attention), or None when the step fits nothing. It may change the student.
         modalities: the networks it is defined for.
         head: linear classifier or proxies.
         readout: how it classifies; by the head's scores if nothing is said.
@@ -152,7 +166,7 @@ class Method:
     """
 
     name: str
-    prepare: Callable[[StepContext], Objective | None]
+    prepare: Callable[[StepContext], Objective | AttentionObjective | None]
     modalities: tuple[Modality, ...] = ALL_MODALITIES
     head: HeadKind = "linear"
     readout: Readout = field(default_factory=Readout)
