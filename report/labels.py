@@ -5,6 +5,9 @@ LATEX_ESCAPES = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "<": r"\textless{}",  # a ¡ in LaTeX's own fonts
+    ">": r"\textgreater{}",  # a ¿
+    "|": r"\textbar{}",  # a dash
     **{char: f"\\{char}" for char in "&%$#_{}"},
 }
 

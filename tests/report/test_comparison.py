@@ -98,7 +98,7 @@ def test_a_run_given_twice_counts_once() -> None:
 
 def test_names_are_escaped() -> None:
     tables = [the_table(run(0.5, name='50 % a_b | "c", $d'))]
-    assert r'50 \% a\_b | "c", \$d' in latex(tables)
+    assert r'50 \% a\_b \textbar{} "c", \$d' in latex(tables)
     assert r'50 % a\_b \| "c", $d' in markdown(tables)
     assert '"50 % a_b | ""c"", $d",2,1+1,' in comma_separated(tables)
 
