@@ -67,6 +67,7 @@ def test_validation_clips_are_checked_against_the_kept_epoch(run: RunFolder, avc
     record = run.record(2)
     assert table["clips"] == 6
     assert table["last_accuracy"] == record.epochs[record.best_epoch].val_accuracy
+    assert "test clips" not in avcil("eval", run.path, "--split", "val").out
     told = avcil("eval", run.path, "--split", "val", "--html")
     assert told.out == f"report: {run.path / 'report-val.html'}\n"
 

@@ -1,7 +1,7 @@
 """Owns the numbers of class-incremental learning as pure functions of accuracies; knows no network.
 
-Letters: a[t][i] accuracy after step t on the test clips of step i's classes, prediction among all classes
-seen; A[t] accuracy after step t on the test clips of all classes seen. Both are fractions in [0, 1].
+Letters: a[t][i] accuracy after step t on the clips of step i's classes, prediction among all classes
+seen; A[t] accuracy after step t on the clips of all classes seen. Both are fractions in [0, 1].
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 DEFINITIONS = {
-    "accuracy": "A_t: share of the test clips of all classes seen after step t that are classified right, "
-    "among all classes seen",
+    "accuracy": "A_t: share of the clips of all classes seen after step t that are classified right, among "
+    "all classes seen",
     "mean_accuracy": "mean of A_t over all steps",
     "last_accuracy": "A_t of the last step",
     "forgetting": "F_t: mean over earlier steps i of (best a[u,i] with i <= u < t, minus a[t,i]); "
