@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from avcil.report.charts import Axes, Line, line_chart
 from avcil.report.comparison import METRICS, MODALITY_ORDER, Comparison, ComparisonRow
-from avcil.report.comparison_text import columns, heading, legend
+from avcil.report.comparison_text import columns, difference, heading, legend
 from avcil.report.curves import percent_ticks, step_ticks
 from avcil.report.pages import Chart, render
-from avcil.report.statistics import PairedDifference, Sample
+from avcil.report.statistics import Sample
 from avcil.report.words import METHOD_TITLES, MODALITY_WORDS, signed
 from avcil.train.metrics import DEFINITIONS
 
@@ -102,7 +102,7 @@ def _row(row: ComparisonRow, styles: dict[str, str], comparison: Comparison) -> 
         runs=len(row.seeds),
         style=styles[_name(row)],
         cells=[_cell(row.samples[metric]) for metric in METRICS],
-        difference=None if comparison.baseline is None else _difference(row.differences.get("mean_accuracy")),
+        difference=None if comparison.baseline is None else _difference(row),
     )
 
 
@@ -114,13 +114,9 @@ def _cell(value: Sample | None) -> Cell:
     return Cell(signed(value.mean), "" if value.deviation is None else f"± {signed(value.deviation)}", *cut)
 
 
-def _difference(value: PairedDifference | None) -> str:
-    if value is None:
-        return ""
-    sign = "+" if value.mean > 0 else ""
-    return f"{sign}{signed(value.mean)}" + (
-        "" if value.half_width is None else f" ± {signed(value.half_width)}"
-    )
+def _difference(row: ComparisonRow) -> str:
+    text = difference(row.differences.get("mean_accuracy"))
+    return text.replace("-", "\N{MINUS SIGN}").replace("±", " ± ")
 
 
 def _chart(

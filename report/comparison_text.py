@@ -56,7 +56,16 @@ def cells(comparison: Comparison, row: ComparisonRow) -> list[str]:
     texts = [name, row.modality, str(len(row.seeds)), *values]
     if comparison.baseline is None:
         return texts
-    return [*texts, _difference(row.differences.get("mean_accuracy"))]
+    return [*texts, difference(row.differences.get("mean_accuracy"))]
+
+
+def difference(value: PairedDifference | None) -> str:
+    """A difference in percentage points, signed unless it rounds to zero, with its interval."""
+    if value is None:
+        return ""
+    points = round(100 * value.mean, 1)
+    interval = "" if value.half_width is None else f"±{100 * value.half_width:.1f}"
+    return (f"{points:+.1f}" if points else "0.0") + interval
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
@@ -149,13 +158,6 @@ def _sample(value: Sample | None) -> str:
         return "-"
     spread = "" if value.deviation is None else f"±{100 * value.deviation:.1f}"
     return f"{100 * value.mean:.1f}{spread}"
-
-
-def _difference(value: PairedDifference | None) -> str:
-    if value is None:
-        return ""
-    interval = "" if value.half_width is None else f"±{100 * value.half_width:.1f}"
-    return f"{100 * value.mean:+.1f}{interval}"
 
 
 def _markdown(text: str) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from avcil.errors import ConfigError
 from avcil.report.comparison import Comparison, compare
-from avcil.report.comparison_text import comma_separated, latex, markdown
+from avcil.report.comparison_text import comma_separated, difference, latex, markdown
+from avcil.report.statistics import PairedDifference
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.results import Evaluation, FinishedRun
 
@@ -34,9 +35,9 @@ def test_seeds_share_a_row_and_are_paired() -> None:
     theirs = [run(0.4, seed=1, method="finetune"), run(0.5, seed=2, method="finetune")]
     finetune, avcil = the_table(*ours, *theirs, baseline="finetune").rows
     assert (finetune.method, avcil.method) == ("finetune", "avcil") and not finetune.differences
-    accuracy, difference = avcil.samples["mean_accuracy"], avcil.differences["mean_accuracy"]
+    accuracy, gain = avcil.samples["mean_accuracy"], avcil.differences["mean_accuracy"]
     assert accuracy is not None and (accuracy.n, accuracy.mean) == (3, pytest.approx(0.7))
-    assert (difference.n, difference.mean) == (2, pytest.approx(0.15))
+    assert (gain.n, gain.mean) == (2, pytest.approx(0.15))
     assert avcil.differences["average_forgetting"].mean == pytest.approx(-0.15)
 
 
@@ -101,6 +102,15 @@ def test_names_are_escaped() -> None:
     assert r'50 \% a\_b \textbar{} "c", \$d' in latex(tables)
     assert r'50 % a\_b \| "c", $d' in markdown(tables)
     assert '"50 % a_b | ""c"", $d",2,1+1,' in comma_separated(tables)
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [(0.1, 0.021, "+10.0±2.1"), (-0.1, None, "-10.0"), (-1e-9, None, "0.0"), (1e-9, 0.0, "0.0±0.0")],
+)
+def test_a_difference_has_a_sign_unless_it_is_zero(mean: float, half: float | None, text: str) -> None:
+    assert difference(PairedDifference(3, mean, half)) == text
+    assert difference(None) == ""
 
 
 def test_markdown_is_aligned() -> None:
