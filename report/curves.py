@@ -21,7 +21,8 @@ def outcome_charts(result: Evaluation) -> list[Chart]:
     steps = len(result.accuracy)
     values = _values(result.accuracy, steps)
     seen = Line("", [(t + 1, a) for t, a in enumerate(result.accuracy)], "c0 dots", values=values)
-    guess = Line("guessing", [(t + 1, a) for t, a in enumerate(chances(result))], "faint dashed thin")
+    style = f"faint thin {'dashed' if steps > 1 else 'dots'}"  # a line of one point is none
+    guess = Line("guessing", [(t + 1, a) for t, a in enumerate(chances(result))], style)
     description = ", ".join(f"step {t + 1}: {percent(a)} %" for t, a in enumerate(result.accuracy))
     charts = [
         Chart(

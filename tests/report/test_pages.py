@@ -78,6 +78,15 @@ def test_nothing_is_requested_and_nothing_complains(pages: list[Path], tab: Brow
         assert (sum(ground) < 200) == (scheme == "dark")
 
 
+def test_a_single_step_is_not_compared_with_others(folder: Path, tab: Browser) -> None:
+    tab.open(folder / "run-upper-bound-1-last" / "report.html", 1200)
+    assert tab.evaluate("document.querySelector('#matrix')") is None
+    assert tab.evaluate("document.querySelectorAll('nav a').length") == 7
+    links = "[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))"
+    assert tab.evaluate(links) is True
+    assert tab.evaluate("document.querySelectorAll('.chart')[0].querySelectorAll('circle').length") == 2
+
+
 def test_a_phone_scrolls_no_page_sideways(pages: list[Path], tab: Browser) -> None:
     for page in pages:
         tab.open(page, PHONE)
