@@ -8,8 +8,8 @@ from itertools import accumulate, pairwise
 from avcil.report.charts import Axes, Line, line_chart, thinned, ticks
 from avcil.report.pages import Chart
 from avcil.report.words import TERM_WORDS, chances, percent, signed, whole
+from avcil.train.records import StepRecord
 from avcil.train.results import Evaluation
-from avcil.train.run_folder import StepRecord
 
 ROOMY_STEPS, MOST_STEPS = 6, 12  # with room for a decimal, and for a number, at every point
 SMALL_WIDTH, SMALL_HEIGHT = 300, 180  # of the many pictures of training
