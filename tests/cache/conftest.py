@@ -1,7 +1,6 @@
 """Small caches and their tokens for the tests of this folder."""
 
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -35,11 +34,3 @@ def tokens() -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
         return visual, rng.standard_normal((n, 5)).astype(np.float32)
 
     return make
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Callable[[int], None]]:
-    """small_disk(n): from now on no file may grow beyond n bytes, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

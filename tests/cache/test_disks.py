@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.small_disk import small_disk
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache
 from avcil.cache.relabel import relabel
@@ -53,13 +54,15 @@ def test_a_full_file_system(tiny_disk: Path, info: CacheInfo, clips: list[CacheC
 
 
 def test_a_row_that_cannot_be_written_is_missing(
-    tmp_path: Path, info: CacheInfo, clips: list[CacheClip], tokens: Make, small_disk: Callable[[int], None]
+    tmp_path: Path, info: CacheInfo, clips: list[CacheClip], tokens: Make
 ) -> None:
     visual, audio = tokens(6)
     with CacheWriter.open(tmp_path / "c", info, clips) as writer:
         writer.write(["clip0"], visual[:1], audio[:1])
-        small_disk(4000)
-        with pytest.raises(CacheError, match=r"cannot write tokens into .*: File too large"):
+        with (
+            small_disk(4000),
+            pytest.raises(CacheError, match=r"cannot write tokens into .*: File too large"),
+        ):
             writer.write(["clip1"], visual[1:2], audio[1:2])
         assert "clip1" in writer.missing
     assert [clip.id for clip in TokenCache(tmp_path / "c").present()] == ["clip0"]

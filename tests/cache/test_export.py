@@ -1,12 +1,12 @@
 """Tokens as numpy files: the same numbers, whole or not there."""
 
 import csv
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.small_disk import small_disk
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache, TokenSpec
 from avcil.cache.export import export
@@ -64,12 +64,9 @@ def test_a_file_a_split(cache: TokenCache, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["npz", "npy"])
-def test_a_full_disk_leaves_nothing(
-    form: str, cache: TokenCache, tmp_path: Path, small_disk: Callable[[int], None]
-) -> None:
+def test_a_full_disk_leaves_nothing(form: str, cache: TokenCache, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
-    small_disk(500)
-    with pytest.raises(CacheError, match=r"cannot write .*out: File too large"):
+    with small_disk(500), pytest.raises(CacheError, match=r"cannot write .*out: File too large"):
         export(cache, tmp_path / "out", form)  # type: ignore[arg-type]
     assert sorted(tmp_path.iterdir()) == before
 

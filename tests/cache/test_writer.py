@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from support.small_disk import small_disk
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache
 from avcil.errors import CacheError
@@ -179,16 +180,16 @@ def test_no_shards_have_no_room(tmp_path: Path, info: CacheInfo, clips: list[Cac
 
 
 def test_a_full_disk_is_one_error_and_leaves_nothing(
-    tmp_path: Path, info: CacheInfo, clips: list[CacheClip], tokens: Make, small_disk: Callable[[int], None]
+    tmp_path: Path, info: CacheInfo, clips: list[CacheClip], tokens: Make
 ) -> None:
     fill(tmp_path / "old", info, clips[:1], tokens)
     before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
     many = [CacheClip(f"more{i}", "a", "train") for i in range(5000)]
-    small_disk(100_000)
-    with pytest.raises(CacheError, match=r"cannot reserve 0\.0004 GB for 5000 clips.*[Ff]ile too large"):
-        CacheWriter.open(tmp_path / "new", info, many)
-    with pytest.raises(CacheError, match="cannot reserve"):
-        CacheWriter.open(tmp_path / "old", info, many)
+    with small_disk(100_000):
+        with pytest.raises(CacheError, match=r"cannot reserve 0\.0004 GB for 5000 clips.*[Ff]ile too large"):
+            CacheWriter.open(tmp_path / "new", info, many)
+        with pytest.raises(CacheError, match="cannot reserve"):
+            CacheWriter.open(tmp_path / "old", info, many)
     assert not (tmp_path / "new").exists()
     assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
 

@@ -1,13 +1,13 @@
 """Runs on a tiny synthetic cache: what is trained, kept, resumed and refused."""
 
 import json
-import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from support.small_disk import small_disk
 
 from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
 from avcil.cache.resident import ResidentTokens
@@ -180,13 +180,8 @@ def test_a_finished_run_with_other_results_is_not_called_finished(cache: TokenCa
 
 
 def test_a_full_disk_loses_nothing(cache: TokenCache, tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # the weights do not fit
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            train(cache, tmp_path / "run", ONCE)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with small_disk(20_000), pytest.raises(OSError, match="File too large"):  # the weights do not fit
+        train(cache, tmp_path / "run", ONCE)
     assert RunFolder.open(tmp_path / "run").steps_done == 0 and not list((tmp_path / "run").glob(".*"))
     assert train(cache, tmp_path / "run", ONCE).steps_done == 3
 
