@@ -29,8 +29,10 @@ PACKAGES = {  # what pip calls it -> what Python calls it
     "einops": "einops",
     "safetensors": "safetensors",
     "pillow": "PIL",
+    "jinja2": "jinja2",
 }
-PAIR = "pip install 'torch>=2.11,<2.13' 'torchaudio>=2.11,<2.12'"
+REINSTALL = "pip install --force-reinstall"  # without it, pip leaves a broken package as it is
+PAIR = f"{REINSTALL} 'torch>=2.11,<2.13' 'torchaudio>=2.11,<2.12'"
 HUB_MODELS = (
     "MCG-NJU/videomae-base",
     "MCG-NJU/videomae-large",
@@ -67,14 +69,14 @@ def check_all() -> list[Check]:
         _check(
             name,
             partial(_package, name),
-            PAIR if name.startswith("torch") else f"pip install {name}",
+            PAIR if name.startswith("torch") else f"{REINSTALL} {name}",
         )
         for name in PACKAGES
     ]
     checks += [
         _check("sound to spectrogram", _spectrogram, PAIR),
-        _check("decoding with PyAV", partial(_decode, "pyav"), "pip install --force-reinstall av"),
-        _check("decoding with decord", partial(_decode, "decord"), "pip install --force-reinstall decord2"),
+        _check("decoding with PyAV", partial(_decode, "pyav"), f"{REINSTALL} av"),
+        _check("decoding with decord", partial(_decode, "decord"), f"{REINSTALL} decord2"),
         _check("cores and memory", _memory, "use --workers 1 and a smaller --batch"),
         _check("free disk here", _disk, "make room, or work on another disk"),
         _check(

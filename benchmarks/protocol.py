@@ -31,8 +31,9 @@ import torch
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, EncoderInfo, TokenCache, TokenSpec
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
-from avcil.train.run import TrainProgress, plan_run, train_run
-from avcil.train.run_folder import StepRecord
+from avcil.train.plan import plan_run
+from avcil.train.records import StepRecord
+from avcil.train.run import TrainProgress, train_run
 
 CLASSES, STEPS, MEMORY, BATCH, EXEMPLAR_BATCH = 28, 4, 340, 256, 128
 PER_CLASS = {"train": 117.6, "val": 20.0, "test": 20.0}

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from avcil.commands.console import out, printable
+from avcil.commands.console import out
 from avcil.commands.predict import finished_step, note_precision
 from avcil.errors import ConfigError, DecodeError, ManifestError
+from avcil.report.labels import shortened
+
+NAME_WIDTH = 48  # characters of a video's name or a class in a line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +45,14 @@ class StepAttention:
     maps: ReducedMaps
     drift: Drift | None
     learned_here: bool
+
+
+@dataclass(frozen=True)
+class VideoAttention:
+    """What the steps did with one video: `label` is the class that drift and weights are about."""
+
+    label: str
+    steps: list[StepAttention]
 
 
 def attend(
@@ -108,19 +119,27 @@ def attend(
         encoded = encode_clip(Clip(name, video, "unknown", "test"), encoder, options)
     except DecodeError as error:
         raise ManifestError(f"{video}: {error}") from error
-    steps = attention_by_step(opened, encoded.tokens, encoder, last, cast("Reduction", reduce), label)
-    lines = [_line(one) for one in steps]
-    weighted = "weighted by what they add to the class" if reduce == "class" else "all alike"
-    title = [printable(f"{name}: attention, mean of the channels, {weighted}")]
-    rows = [AttentionRow(printable(line), one.maps) for line, one in zip(lines, steps, strict=True)]
+    found = attention_by_step(opened, encoded.tokens, encoder, last, cast("Reduction", reduce), label)
+    lines = [_line(one) for one in found.steps]
+    weighted = "weighted by what they add to that class" if reduce == "class" else "all alike"
+    title = [
+        f"{shortened(name, NAME_WIDTH)}: attention for the class {shortened(found.label, NAME_WIDTH)}",
+        f"mean of the channels, {weighted}",
+    ]
+    rows = [AttentionRow(line, one.maps) for line, one in zip(lines, found.steps, strict=True)]
     figure = AttentionFigure(title, encoded.prepared.frames, rows)
     folder.mkdir(parents=True, exist_ok=True)
     figure.write_png(folder / f"attention-{reduce}.png")
     figure.write_gif(folder / f"attention-{reduce}.gif")
-    numbers = {"video": name_text(str(video)), "reduce": reduce, "steps": [_numbers(one) for one in steps]}
+    numbers = {
+        "video": name_text(str(video)),
+        "class": found.label,
+        "reduce": reduce,
+        "steps": [_numbers(one) for one in found.steps],
+    }
     (folder / f"attention-{reduce}.json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
     for line in (*title, *lines):
-        out.print(printable(line), markup=False)
+        out.print(line, markup=False)
     out.print(f"pictures: {folder}/attention-{reduce}.png, .gif; numbers: .json", markup=False)
 
 
@@ -131,7 +150,7 @@ def attention_by_step(
     last: int,
     reduce: Reduction,
     label: str | None = None,
-) -> list[StepAttention]:
+) -> VideoAttention:
     """The attention of every step up to `last` (from 0) on one clip (n = 1), and its drift.
 
     `label` is the clip's class, by default the one that step `last` predicts. Channels are weighted as the
@@ -150,7 +169,7 @@ def attention_by_step(
     if shape.modality != "audio-visual" or not shape.attention or shape.head != "linear":
         raise ConfigError(
             f"{run.path}: its network has no audio-guided attention under a linear classifier; attend needs "
-            "an audio-visual run of avcil, ssil, lwf, icarl, finetune or upper-bound"
+            "an audio-visual run of any method but afc-nme and afc-lsc"
         )
     known = classes[: networks[-1].shape.classes]
     if label is not None and label not in known:
@@ -183,11 +202,12 @@ def attention_by_step(
                 learned_here=step == learned,
             )
         )
-    return steps
+    return VideoAttention(known[column], steps)
 
 
 def _line(one: StepAttention) -> str:
-    said = f"step {one.step + 1}: {one.label} {100 * one.probability:.0f} %"
+    label = shortened(one.label, NAME_WIDTH)
+    said = f"step {one.step + 1} predicts {label} ({100 * one.probability:.0f} %)"
     if one.drift is None:
         return f"{said}; the class is not learned yet"
     if one.learned_here:

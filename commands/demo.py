@@ -52,8 +52,8 @@ def demo(
     from avcil.extract.splits import SplitRule
     from avcil.report import tables
     from avcil.report.words import title
+    from avcil.train.plan import plan_run
     from avcil.train.protocol_file import load_protocol
-    from avcil.train.run import plan_run
 
     cache = folder / "cache"
     encoders = "--visual-encoder demo --audio-encoder demo"

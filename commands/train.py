@@ -17,7 +17,7 @@ from avcil.commands.console import err, out
 if TYPE_CHECKING:
     from avcil.cache import TokenCache
     from avcil.cache.budget import TokenPlan
-    from avcil.train.run import Plan
+    from avcil.train.plan import Plan
     from avcil.train.run_folder import RunFolder
 
 CHANGED = ", changed"  # of a protocol that options override: its numbers are not the protocol's
@@ -96,8 +96,8 @@ def train(
     from avcil.errors import ConfigError, RunError
     from avcil.train.config import RunConfig
     from avcil.train.methods import METHODS
+    from avcil.train.plan import plan_run
     from avcil.train.protocol_file import ProtocolFile, load_protocol
-    from avcil.train.run import plan_run
     from avcil.train.run_folder import is_run
     from avcil.train.sweep import parse_seeds, sweep
 
@@ -178,8 +178,8 @@ def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFo
     """Train and say how each step went."""
     from avcil.report.progress import progress
     from avcil.report.tensorboard import scalars
+    from avcil.train.records import StepRecord
     from avcil.train.run import TrainProgress, train_run
-    from avcil.train.run_folder import StepRecord
 
     config = plan.config
     sizes = "+".join(map(str, plan.protocol.step_sizes))

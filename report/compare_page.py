@@ -136,7 +136,7 @@ def _chart(
         title=f"Accuracy after each step, {modality}",
         description="; ".join(f"{_name(row)} ends at {signed(row.accuracy[-1].mean)} %" for row in rows),
         y_ticks=percent_ticks(0.0, 1.0),
-        x_ticks=step_ticks(range(1, steps + 1)),
+        x_ticks=step_ticks({step: step for step in range(1, steps + 1)}),
         x_title="after step",
         x_range=(1, steps),
         label_width=LABEL_WIDTH,

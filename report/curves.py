@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 
 from avcil.report.charts import Axes, Line, line_chart, thinned, ticks
 from avcil.report.pages import Chart
 from avcil.report.words import TERM_WORDS, chances, percent, signed, whole
+from avcil.train.records import StepRecord
 from avcil.train.results import Evaluation
-from avcil.train.run_folder import StepRecord
 
 ROOMY_STEPS, MOST_STEPS = 6, 12  # with room for a decimal, and for a number, at every point
 SMALL_WIDTH, SMALL_HEIGHT = 300, 180  # of the many pictures of training
@@ -105,10 +105,10 @@ def percent_ticks(low: float, high: float) -> list[tuple[float, str]]:
     return [(value / 100, f"{value:g}") for value in ticks(100 * low, 100 * high)]
 
 
-def step_ticks(positions: Sequence[float]) -> list[tuple[float, str]]:
-    """The steps' numbers at their positions; of many, only as many as do not touch."""
+def step_ticks(positions: Mapping[int, float]) -> list[tuple[float, str]]:
+    """The numbers of steps at their positions; of many, only as many as do not touch."""
     every = next(k for k in (1, 2, 5, 10, 20, 50, len(positions)) if len(positions) <= k * MOST_STEPS)
-    return [(x, str(step)) for step, x in enumerate(positions, start=1) if step % every == 0]
+    return [(x, str(step)) for step, x in positions.items() if step % every == 0]
 
 
 def _loss_chart(
@@ -139,7 +139,7 @@ def _step_axes(
         title=title,
         description=description,
         y_ticks=rules,
-        x_ticks=step_ticks(range(1, steps + 1)),
+        x_ticks=step_ticks({step: step for step in range(1, steps + 1)}),
         x_title="after step",
         x_range=(1, steps),
         label_width=label_width,
@@ -147,15 +147,15 @@ def _step_axes(
 
 
 def _epoch_axes(title: str, starts: Sequence[int], rules: Sequence[tuple[float, str]]) -> Axes:
-    spans = list(pairwise(starts))
+    middles = {step: (a + b + 1) / 2 for step, (a, b) in enumerate(pairwise(starts), start=1) if b > a}
     return Axes(
         title=title,
-        description=f"{title} over the epochs of {len(spans)} steps",
+        description=f"{title} over the epochs of {len(middles)} steps",
         y_ticks=rules,
-        x_ticks=step_ticks([(start + end + 1) / 2 for start, end in spans]),
+        x_ticks=step_ticks(middles),
         x_title="epochs of step",
         x_range=(1, starts[-1]),
-        dividers=[start + 0.5 for start in starts[1:-1]],
+        dividers=[start + 0.5 for start in sorted(set(starts))[1:-1]],
         width=SMALL_WIDTH,
         height=SMALL_HEIGHT,
     )

@@ -11,8 +11,9 @@ from avcil.report.words import SELECTION, SPLIT_WORDS, chances, percent, signed,
 from avcil.train.config import to_toml
 from avcil.train.metrics import DEFINITIONS, most_confused, step_confusion
 from avcil.train.protocol import Protocol
+from avcil.train.records import StepRecord
 from avcil.train.results import MOST_CONFUSED, Evaluation
-from avcil.train.run_folder import RunFolder, StepRecord
+from avcil.train.run_folder import RunFolder
 
 MANY_CLASSES = 30  # tables with a row for each are folded away
 ENDS = 5  # classes shown of each end then

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avcil.errors import ConfigError
+from avcil.train.records import StepRecord
 from avcil.train.run import TrainProgress
-from avcil.train.run_folder import StepRecord
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

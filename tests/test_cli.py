@@ -173,7 +173,7 @@ def test_an_interruption_is_said(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("avcil.train.run.fit_step", interrupt)
+    monkeypatch.setattr("avcil.train.step.fit_step", interrupt)
     stopped = avcil("train", cache, "--out", tmp_path / "run", "--steps", 2)
     assert stopped.code == 130 and "give the same command again" in stopped.err
 

@@ -19,7 +19,8 @@ from avcil.commands.cache_import import cache_import, listed_clips
 from avcil.errors import AvcilError, CacheError, ConfigError
 from avcil.extract.preprocess import RECIPES
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
-from avcil.train.run import plan_run, train_run
+from avcil.train.plan import plan_run
+from avcil.train.run import train_run
 
 CLIPS = [CacheClip(f"clip{i}", f"class {i % 2}", ("train", "val", "test")[i % 3]) for i in range(12)]
 RNG = np.random.default_rng(0)

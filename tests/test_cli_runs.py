@@ -136,7 +136,8 @@ def test_two_caches_are_trained_as_one(avcil: Avcil, cache: Path, tmp_path: Path
 def runs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from avcil.cache import TokenCache
     from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
-    from avcil.train.run import plan_run, train_run
+    from avcil.train.plan import plan_run
+    from avcil.train.run import train_run
 
     folder = tmp_path_factory.mktemp("runs")
     for method in ("finetune", "avcil"):

@@ -20,7 +20,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,64 +39,9 @@ from avcil.train.methods import find_method
 from avcil.train.model import AudioVisualNetwork, NetworkShape
 from avcil.train.predict import Classifier
 from avcil.train.protocol_file import load_config
+from avcil.train.records import RunFacts, StepRecord
 from avcil.train.step_costs import PeakMemory, Stage
 from avcil.train.whole_files import remove_unfinished, write_folder, write_text
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """What a run was made from, beside its configuration.
-
-    Attributes:
-        caches: where the tokens were, absolute paths.
-        cache_fingerprint: of the tokens and labels; what a cache is recognised by.
-        tokens: what the cache says of itself, `CacheInfo.content`: with it new videos need no cache.
-        classes: labels in the order they are learnt.
-        step_sizes: classes of every step.
-        memory: exemplars in total.
-        environment: what the run was begun with.
-    """
-
-    caches: tuple[str, ...]
-    cache_fingerprint: str
-    tokens: dict[str, Any]
-    classes: tuple[str, ...]
-    step_sizes: tuple[int, ...]
-    memory: int
-    environment: Environment
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What training recorded of one step.
-
-    Attributes:
-        step: t, from 0.
-        train_clips: number of clips that drove the epochs; those of the memory are among them where the
-            method joins the two.
-        exemplars: clip ids of the memory that was replayed, by class label.
-        kept: clip ids that the method chose for the next step's memory, by class label; empty where the
-            exemplars are drawn at random before each step.
-        best_epoch: the selected epoch, from 0; -1 when the method fitted nothing.
-        epochs: losses and validation accuracy of every epoch.
-        predicted: predicted column of every test clip of all classes seen, in set order.
-        true: its true column.
-        seconds: wall time of the step.
-        stages: how much of it went into what, in seconds.
-        peak_memory: the most it held at once.
-    """
-
-    step: int
-    train_clips: int
-    exemplars: dict[str, list[str]]
-    kept: dict[str, list[str]]
-    best_epoch: int
-    epochs: list[EpochRecord]
-    predicted: list[int]
-    true: list[int]
-    seconds: float
-    stages: dict[Stage, float]
-    peak_memory: PeakMemory
 
 
 class RunFolder:

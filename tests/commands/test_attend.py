@@ -21,7 +21,10 @@ def test_a_row_for_every_step(road: Road, tmp_path: Path, reduce: str) -> None:
     out = tmp_path / "deep" / "attention"
     done = avcil("attend", road.run, road.held_back[0], "--out", out, "--reduce", reduce, "--label", label)
     assert done.code == 0, done.err
-    steps = json.loads((out / f"attention-{reduce}.json").read_text())["steps"]
+    assert f"attention for the class {label}" in done.out and "step 1 predicts" in done.out
+    written = json.loads((out / f"attention-{reduce}.json").read_text())
+    assert written["class"] == label
+    steps = written["steps"]
     assert [one["step"] for one in steps] == [1, 2, 3]
     for one in steps:
         assert np.shape(one["spatial"]) == (8, 16) and np.allclose(np.sum(one["spatial"], axis=1), 1)

@@ -40,6 +40,7 @@ def test_a_sound_machine() -> None:
             "torch>=2.11",
         ),
         ("decord", "raise ImportError('no such file')", {"decord2", "decoding with decord"}, "decord2"),
+        ("jinja2", "raise ImportError('half of it')", {"jinja2"}, "pip install --force-reinstall jinja2"),
         ("torch", "1 / 0", {"torch", "torchaudio", "sound to spectrogram", "GPU"}, "torch>=2.11"),
     ],
 )

@@ -7,7 +7,9 @@ from itertools import pairwise
 import pytest
 
 from avcil.report.charts import HEIGHT, WIDTH, Axes, Line, line_chart, thinned, ticks
-from avcil.report.curves import MOST_STEPS, step_ticks
+from avcil.report.curves import MOST_STEPS, step_ticks, training_charts
+from avcil.train.loop import EpochRecord
+from avcil.train.records import StepRecord
 
 AXES = Axes("t", "d", [(0.0, "0"), (1.0, "100")], [(1, "1"), (3, "3")], "step", (1, 3), label_width=60)
 
@@ -20,9 +22,20 @@ def test_ticks_are_few_and_enclose(low: float, high: float) -> None:
 
 @pytest.mark.parametrize("steps", [1, 4, 12, 13, 20, 100, 1000])
 def test_numbers_of_many_steps_do_not_touch(steps: int) -> None:
-    shown = step_ticks(range(1, steps + 1))
+    shown = step_ticks({step: step for step in range(1, steps + 1)})
     assert 1 <= len(shown) <= MOST_STEPS and all(str(x) == text for x, text in shown)
     assert steps > MOST_STEPS or len(shown) == steps
+
+
+def test_steps_that_fit_nothing_have_no_place_among_epochs() -> None:
+    fitted, not_fitted = StepRecord.__new__(StepRecord), StepRecord.__new__(StepRecord)
+    epochs = [EpochRecord(loss, {"cross_entropy": loss}, 0.5) for loss in (2.0, 1.0)]
+    fitted.__dict__.update(epochs=epochs, best_epoch=1)
+    not_fitted.__dict__.update(epochs=[], best_epoch=-1)
+    for chart in training_charts([not_fitted, fitted, not_fitted]):
+        drawn = ElementTree.fromstring(chart.drawing)
+        assert [text.text for text in drawn.iter("text")][-2:] == ["2", "epochs of step"]
+        assert "dotted" not in chart.drawing
 
 
 def test_words_of_others_are_text() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from avcil.cache import CacheWriter, TokenCache
 from avcil.cache.schema import CacheClip, CacheInfo, EncoderInfo, TokenSpec
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
-from avcil.train.run import plan_run, train_run
+from avcil.train.plan import plan_run
+from avcil.train.run import train_run
 from avcil.train.run_folder import RunFolder
 
 ODD_LABELS = (

@@ -20,10 +20,12 @@ from avcil.train.draws import Draws
 from avcil.train.heads import Head, HeadKind
 from avcil.train.metrics import average_forgetting, forgetting, mean_accuracy, task_accuracy
 from avcil.train.model import AudioVisualNetwork, NetworkShape
+from avcil.train.plan import Plan, plan_run
 from avcil.train.predict import logits
 from avcil.train.protocol import clip_set
-from avcil.train.run import Plan, plan_run, train_run
-from avcil.train.run_folder import RunFolder, StepRecord
+from avcil.train.records import StepRecord
+from avcil.train.run import train_run
+from avcil.train.run_folder import RunFolder
 from avcil.train.step_data import load_clips
 
 GROUPS = load_golden("trajectory")

@@ -25,7 +25,8 @@ from avcil.train.config import (
 )
 from avcil.train.evaluate import evaluate_run
 from avcil.train.methods import METHODS, Batch, Readout, find_method
-from avcil.train.run import TrainProgress, plan_run, train_run
+from avcil.train.plan import plan_run
+from avcil.train.run import TrainProgress, train_run
 from avcil.train.run_folder import RunFolder
 
 ROOT = Path(avcil.__file__).resolve().parent

@@ -12,8 +12,9 @@ from avcil.cache.budget import SHARE, Budget, Demand, TokenPlan, place
 from avcil.errors import ConfigError
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.fused_attention import NUMBERS_PER_BLOCK, PROJECTION_BYTES
+from avcil.train.plan import plan_run
 from avcil.train.predict import CLIPS_PER_PASS
-from avcil.train.run import plan_run, train_run
+from avcil.train.run import train_run
 from avcil.train.run_folder import RunFolder
 
 CONFIG = RunConfig(

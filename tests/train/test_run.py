@@ -17,7 +17,8 @@ from avcil.train.draws import Draws
 from avcil.train.evaluate import evaluate_run
 from avcil.train.loop import epoch_batches
 from avcil.train.model import NetworkShape
-from avcil.train.run import TrainProgress, plan_run, train_run
+from avcil.train.plan import plan_run
+from avcil.train.run import TrainProgress, train_run
 from avcil.train.run_folder import RunFolder
 from avcil.train.step_data import StepClips
 

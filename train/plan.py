@@ -1,0 +1,108 @@
+"""Owns the check of a configuration against a cache, before anything is written; trains nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from avcil.cache import TokenCache
+from avcil.errors import ConfigError
+from avcil.train.attention_kernels import compiling_pays
+from avcil.train.config import Modality, RunConfig
+from avcil.train.fused_attention import FusedAttention, product_dtype
+from avcil.train.methods import Method, find_method
+from avcil.train.protocol import ClassClips, Protocol, build_protocol, group_clips
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that was checked against its cache and can start."""
+
+    cache: TokenCache
+    config: RunConfig
+    method: Method
+    protocol: Protocol
+    clips: ClassClips
+    device: torch.device
+    attention: FusedAttention
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of parameters, losses and all arithmetic but the attention's large products."""
+        return torch.float64 if self.config.training.precision == "fp64" else torch.float32
+
+    @property
+    def products(self) -> torch.dtype:
+        """The precision of those products."""
+        return product_dtype(self.config.training.precision, self.device)
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision that was asked for, and what it is on this device, for people."""
+        precision = self.config.training.precision
+        products = str(self.products).removeprefix("torch.")
+        return f"{precision} ({products})" if precision == "auto" else precision
+
+    @property
+    def modality(self) -> Modality:
+        """Which tokens the network looks at."""
+        return self.config.modality
+
+
+def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
+    """Check a configuration against a cache before anything is written.
+
+    Raises:
+        ConfigError: unknown method or modality, a protocol the cache cannot serve, no such device.
+    """
+    method = find_method(config.method, config.modality)
+    present = cache.present()
+    labels = list(dict.fromkeys(clip.label for clip in cache.clips))
+    protocol = build_protocol(config.protocol, labels)
+    clips = group_clips(
+        protocol,
+        ((clip.id, clip.label, clip.split) for clip in present),
+        needs_val=config.training.select == "best_val",
+    )
+    _check_memory(method, protocol)
+    device = _device(config.training.device)
+    return Plan(cache, config, method, protocol, clips, device, _attention(cache, config, clips, device))
+
+
+def _check_memory(method: Method, protocol: Protocol) -> None:
+    """Every class that must have an exemplar gets one."""
+    if not method.replays:
+        return
+    classes = protocol.seen(protocol.steps - 1) if method.readout.needs_exemplars else 0
+    if protocol.steps > 1:
+        classes = max(classes, protocol.seen(protocol.steps - 2))
+    if classes and not protocol.exemplars_per_class(classes):
+        option = "--memory" if protocol.memory_per_class is None else "--memory-per-class"
+        raise ConfigError(
+            f"memory {protocol.memory} is less than one exemplar for each of {classes} classes, which "
+            f"{method.name} needs; give a larger {option}"
+        )
+
+
+def _attention(
+    cache: TokenCache, config: RunConfig, clips: ClassClips, device: torch.device
+) -> FusedAttention:
+    pays = compiling_pays(
+        sum(map(len, clips.train)), math.prod(cache.info.visual.shape), config.training.epochs
+    )
+    return FusedAttention(product_dtype(config.training.precision, device), compiled=pays)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} cannot be used ({str(error).splitlines()[0]})") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name!r} is not supported; give auto, cpu or cuda")
+    return device

@@ -1,0 +1,153 @@
+"""Owns the course of one step: what is loaded, prepared, fitted, tested and kept; knows no other step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from avcil.cache.budget import TokenPlan
+from avcil.train.draws import Draws
+from avcil.train.loop import NOTHING_FITTED, EpochRecord, epoch_batches, fit_step
+from avcil.train.memory import random_exemplars
+from avcil.train.methods import Method, StepContext
+from avcil.train.model import AudioVisualNetwork, NetworkShape
+from avcil.train.plan import Plan
+from avcil.train.predict import Classifier
+from avcil.train.protocol import ClipSet, Protocol, clip_set, exemplar_set
+from avcil.train.records import StepRecord
+from avcil.train.run_folder import RunFolder
+from avcil.train.step_costs import StepMeter
+from avcil.train.step_data import StepClips, load_clips, load_step
+
+
+def train_step(
+    plan: Plan,
+    run: RunFolder,
+    step: int,
+    before: AudioVisualNetwork | None,
+    draws: Draws,
+    on_epoch: Callable[[int, EpochRecord], None],
+    on_tokens: Callable[[TokenPlan], None],
+) -> AudioVisualNetwork:
+    """Train, test and save step `step` of `run`, beginning with the network of the step before.
+
+    Returns:
+        The network of the epoch that was selected.
+    """
+    meter = StepMeter(plan.device)
+    protocol, training, method = plan.protocol, plan.config.training, plan.method
+    seen = range(protocol.seen(step))
+    memory = _memory_of_step(plan, run, step)
+    current = clip_set(plan.clips.train, seen if method.sees_everything else protocol.tasks[step])
+    beside = exemplar_set(memory)
+    if method.replay == "joined":
+        current, beside = current + beside, ClipSet((), ())
+    validated = clip_set(plan.clips.val, seen) if training.select == "best_val" else None
+    with meter.stage("load"):
+        data = load_step(plan.cache, current, beside, validated, plan.config, plan.device)
+    on_tokens(data.plan)
+    student = _network_of_step(plan, step, before, draws)
+    teacher = None if method.starts_fresh else before
+    for network in filter(None, (student, teacher)):
+        network.fused = plan.attention
+    context = StepContext(
+        step=step,
+        tasks=protocol.tasks[: step + 1],
+        current=data.current,
+        exemplars=data.exemplars,
+        student=student,
+        teacher=teacher,
+        kept=run.kept(step - 1, plan.device) if step else {},
+        exemplars_per_class=protocol.exemplars_per_class(protocol.seen(step)),
+        generator=draws.generator(step),
+        config=plan.config,
+    )
+
+    def validate(clips: StepClips) -> float:
+        with meter.stage("validate"):
+            return _accuracy(_classifier(method, context), clips)
+
+    with meter.stage("prepare"):
+        objective = method.prepare(context)
+    fitted, validation = NOTHING_FITTED, data.validation
+    if objective is not None:
+        with meter.stage("train"):
+            fitted = fit_step(
+                context,
+                objective,
+                lambda epoch: epoch_batches(draws, step, epoch, data.current, data.exemplars, training),
+                None if validation is None else lambda: validate(validation),
+                on_epoch,
+            )
+    with meter.stage("test"):
+        test = load_clips(plan.cache, clip_set(plan.clips.test, seen), plan.config, plan.device)
+        classifier = _classifier(method, context)
+        predicted = classifier.columns(test.tokens).tolist()
+    run.save_step(
+        context.student,
+        StepRecord(
+            step=step,
+            train_clips=len(current),
+            exemplars=_by_label(protocol, memory),
+            kept=_by_label(protocol, _chosen(method, context, current.ids + beside.ids)),
+            best_epoch=fitted.best_epoch,
+            epochs=fitted.epochs,
+            predicted=predicted,
+            true=test.labels.tolist(),
+            seconds=meter.seconds,
+            stages=meter.stages,
+            peak_memory=meter.peak_memory,
+        ),
+        classifier.kept,
+    )
+    return context.student
+
+
+def _memory_of_step(plan: Plan, run: RunFolder, step: int) -> dict[int, tuple[str, ...]]:
+    """The exemplars that a step may replay: what the step before kept, or a draw that the seed decides."""
+    if step == 0 or not plan.method.replays:
+        return {}
+    if plan.method.choose is None:
+        return random_exemplars(plan.protocol, plan.clips.train, plan.config.training.seed)[step]
+    kept = run.record(step - 1).kept
+    return {plan.protocol.classes.index(label): tuple(ids) for label, ids in kept.items()}
+
+
+def _chosen(method: Method, context: StepContext, ids: tuple[str, ...]) -> dict[int, tuple[str, ...]]:
+    if method.choose is None:
+        return {}
+    rows_by_class = enumerate(method.choose(context))
+    return {column: tuple(ids[row] for row in rows.tolist()) for column, rows in rows_by_class}
+
+
+def _by_label(protocol: Protocol, memory: dict[int, tuple[str, ...]]) -> dict[str, list[str]]:
+    return {protocol.classes[column]: list(ids) for column, ids in sorted(memory.items())}
+
+
+def _classifier(method: Method, context: StepContext) -> Classifier:
+    """How the student classifies as it is."""
+    return Classifier(context.student, method.readout.scores, method.readout.keep(context))
+
+
+def _accuracy(classifier: Classifier, clips: StepClips) -> float:
+    return int((classifier.columns(clips.tokens) == clips.labels).sum()) / len(clips)
+
+
+def _network_of_step(
+    plan: Plan, step: int, before: AudioVisualNetwork | None, draws: Draws
+) -> AudioVisualNetwork:
+    """A fresh network, or a copy of the one before with this step's columns added."""
+    info, protocol, head = plan.cache.info, plan.protocol, plan.method.head
+    if before is None or plan.method.starts_fresh:
+        shape = NetworkShape(
+            plan.modality,
+            info.audio.shape[-1],
+            info.visual.shape[-1],
+            protocol.seen(step),
+            head,
+            attention=plan.config.network.attention,
+        )
+        return draws.network(step, shape).to(plan.device, plan.dtype)
+    network = AudioVisualNetwork(before.shape).to(plan.device, plan.dtype)
+    network.load_state_dict(before.state_dict())
+    network.grow(draws.new_head(step, head, before.classifier.in_features, protocol.step_sizes[step]))
+    return network
