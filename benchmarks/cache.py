@@ -201,12 +201,16 @@ def chilled(folder: Path, way: Way) -> Way:
 def batch_costs(
     caches: dict[str, TokenCache], ids: Sequence[str], rng: np.random.Generator, rows: int, repeats: int
 ) -> dict[str, list[float]]:
-    """Seconds until the next batch is there, gathered at random and widened to float32, nothing computed."""
+    """Seconds until the next batch is there, drawn at random and widened clip by clip, nothing computed."""
 
-    def epochs(cache: TokenCache, budget: Budget) -> Iterator[object]:
+    def epochs(cache: TokenCache, budget: Budget) -> Iterator[None]:
         (tokens,), _ = load_tokens(cache, [TokenSet("clips", ids, rows)], CPU, budget)
         orders = (torch.from_numpy(rng.permutation(len(ids))[:rows]) for _ in range(repeats + 2))
-        return tokens.batches(orders, torch.float32)
+        for batch in tokens.batches(orders, torch.float32):
+            assert batch.visual is not None
+            for clip in range(rows):  # as the attention does
+                batch.visual.widened(torch.float32, clip, clip + 1)
+            yield
 
     seconds: dict[str, list[float]] = {}
     for dtype, cache in caches.items():
