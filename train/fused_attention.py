@@ -24,7 +24,7 @@ from avcil.train.frame_attention import FrameAttention, OldMaps, Walk, look_at_f
 # what is not fused takes 2 GB.
 NUMBERS_PER_BLOCK = {"cpu": 2**18, "cuda": 2**26}
 # What P of a batch and of the teacher may take together; what does not fit is computed again.
-PROJECTION_BYTES = {"cpu": 1_400_000_000, "cuda": 6_000_000_000}
+PROJECTION_BYTES = {"cpu": 600_000_000, "cuda": 6_000_000_000}
 
 
 def product_dtype(precision: Precision, device: torch.device) -> torch.dtype:
