@@ -13,7 +13,7 @@ methods: .venv/installed
 	$(BIN)/python -m benchmarks.methods
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: format lint types test
 

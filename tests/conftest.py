@@ -1,5 +1,6 @@
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from support.command import Outcome
@@ -24,6 +25,21 @@ def avcil(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
         return Outcome(code if isinstance(code, int) else 0 if code is None else 1, out, err)
 
     return run
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what this process of several has checked."""
+    golden = sys.modules.get("support.golden")
+    if golden is not None and hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["golden"] = dict(golden.CHECKED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take in what another process has checked."""
+    from support import golden
+
+    golden.CHECKED.update(node.workeroutput.get("golden", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
