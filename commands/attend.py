@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from avcil.commands.console import out
-from avcil.commands.predict import finished_step, note_precision
+from avcil.commands.predict import EncoderWeights, OwnEncoder, finished_step, note_precision
 from avcil.errors import ConfigError, DecodeError, ManifestError
 from avcil.report.labels import shortened
 
@@ -68,18 +68,10 @@ def attend(
     step: Annotated[
         int | None, typer.Option(min=1, help="Up to this step.", show_default="last finished")
     ] = None,
-    visual_weights: Annotated[
-        str | None, typer.Option(help="Where the encoder's weights are.", show_default="as recorded")
-    ] = None,
-    audio_weights: Annotated[
-        str | None, typer.Option(help="Where the encoder's weights are.", show_default="as recorded")
-    ] = None,
-    visual_encoder: Annotated[
-        str | None, typer.Option(help="package.module:factory, for one of your own.")
-    ] = None,
-    audio_encoder: Annotated[
-        str | None, typer.Option(help="package.module:factory, for one of your own.")
-    ] = None,
+    visual_weights: EncoderWeights = None,
+    audio_weights: EncoderWeights = None,
+    visual_encoder: OwnEncoder = None,
+    audio_encoder: OwnEncoder = None,
     decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
 ) -> None:

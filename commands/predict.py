@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from avcil.train.run_folder import RunFolder
 
 
+EncoderWeights = Annotated[
+    str | None, typer.Option(help="Where the encoder's weights are.", show_default="as recorded")
+]
+OwnEncoder = Annotated[str | None, typer.Option(help="package.module:factory, for one of your own.")]
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What a run says of one video: probabilities by label, the largest first, or why there are none."""
@@ -44,18 +50,10 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes to show of each video.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, all classes.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a CSV, a line a video and class.")] = False,
-    visual_weights: Annotated[
-        str | None, typer.Option(help="Where the encoder's weights are.", show_default="as recorded")
-    ] = None,
-    audio_weights: Annotated[
-        str | None, typer.Option(help="Where the encoder's weights are.", show_default="as recorded")
-    ] = None,
-    visual_encoder: Annotated[
-        str | None, typer.Option(help="package.module:factory, for one of your own.")
-    ] = None,
-    audio_encoder: Annotated[
-        str | None, typer.Option(help="package.module:factory, for one of your own.")
-    ] = None,
+    visual_weights: EncoderWeights = None,
+    audio_weights: EncoderWeights = None,
+    visual_encoder: OwnEncoder = None,
+    audio_encoder: OwnEncoder = None,
     decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes; 0 decodes here.", show_default="cores")

@@ -3,20 +3,14 @@
 import contextlib
 import io
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
+
+from support.command import Outcome
 
 from avcil import cli
 
 DEMO_ENCODERS = ("--visual-encoder", "demo", "--audio-encoder", "demo")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
 
 
 def avcil(*arguments: str | int | Path) -> Outcome:
