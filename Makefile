@@ -1,7 +1,7 @@
 # Two commands set everything up: `make demo` and `make test`. Both build .venv on first use.
 PYTHON ?= python3
 BIN := .venv/bin
-OUT ?= demo
+OUT ?= avcil-demo
 
 .PHONY: demo methods test check format lint types clean
 

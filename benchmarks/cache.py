@@ -33,10 +33,10 @@ import numpy as np
 import torch
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, EncoderInfo, TokenCache, Tokens, TokenSpec
-from avcil.cache.budget import Budget
 from avcil.cache.checksum import crc32
-from avcil.cache.read_ahead import read_into
-from avcil.cache.resident import StepTokens, TokenSet, load_tokens
+from avcil.train.tokens.budget import Budget
+from avcil.train.tokens.read_ahead import read_into
+from avcil.train.tokens.residency import StepTokens, TokenSet, load_tokens
 
 SHAPE = (8, 196, 768)  # T, S, D of the published features
 PLACES = SHAPE[0] * SHAPE[1]

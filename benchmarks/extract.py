@@ -36,9 +36,9 @@ import numpy as np
 
 from avcil.cache import CacheClip, CacheWriter
 from avcil.extract.engine import ExtractOptions, build_token_encoder, extract
-from avcil.extract.manifest import Clip
 from avcil.extract.prepare import Preparation, PreparedClip
-from avcil.extract.preprocess import Recipe, log_mel, resize_crop
+from avcil.extract.recipe import Recipe, log_mel, resize_crop
+from avcil.extract.sources.manifest import Clip
 from avcil.extract.workers import PoolOptions, process
 
 Value = TypeVar("Value")

@@ -2,7 +2,7 @@
 
     python -m benchmarks.methods                          one seed, below methods/
     python -m benchmarks.methods --out DIR --seeds 42,43,44 --epochs 40
-    python -m benchmarks.methods --cache demo/cache --protocol demo --ablations --seeds 42,43,44
+    python -m benchmarks.methods --cache avcil-demo/cache --protocol demo --ablations --seeds 42,43,44
 
 Drives `avcil train` and ends with the table of `avcil compare`; run again, it goes on. It shows whether every
 method trains. Of the made-up tokens sound alone and picture alone beat chance and both together beat either,

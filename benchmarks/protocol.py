@@ -32,7 +32,7 @@ import torch
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, EncoderInfo, TokenCache, TokenSpec
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.plan import plan_run
-from avcil.train.records import StepRecord
+from avcil.train.record.records import StepRecord
 from avcil.train.run import TrainProgress, train_run
 
 CLASSES, STEPS, MEMORY, BATCH, EXEMPLAR_BATCH = 28, 4, 340, 256, 128

@@ -32,12 +32,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.cache.step_tokens import ResidentTokens
-from avcil.train import losses
-from avcil.train.attention import Attended
-from avcil.train.fused_attention import FrozenAttention, FusedAttention, product_dtype
-from avcil.train.model import AudioVisualNetwork, NetworkShape
-from avcil.train.predict import frozen_attention, logits
+from avcil.train.methods import losses
+from avcil.train.network.attention import Attended
+from avcil.train.network.fused_attention import FrozenAttention, FusedAttention, product_dtype
+from avcil.train.network.inference import frozen_attention, logits
+from avcil.train.network.model import AudioVisualNetwork, NetworkShape
+from avcil.train.tokens.batches import ResidentTokens
 
 TIME, SPACE, WIDTH, OLD, NEW = 8, 196, 768, 7, 7
 VARIANTS = ("reference", "fp32", "auto")

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from avcil.cache import Tokens
-    from avcil.extract.decode import Backend
+    from avcil.extract.media.contract import Backend
     from avcil.extract.tokens import TokenEncoder
-    from avcil.train.attention_maps import Drift, ReducedMaps, Reduction
-    from avcil.train.run_folder import RunFolder
+    from avcil.predict.attention_maps import Drift, ReducedMaps, Reduction
+    from avcil.train.record.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,13 @@ def attend(
 
     avcil attend run clip.mp4 --out attention
     """
-    from avcil.extract.clip import Clip, name_text
     from avcil.extract.engine import ExtractOptions
     from avcil.extract.in_memory import encode_clip
-    from avcil.extract.recorded import EncoderSource, build_recorded_encoder
+    from avcil.extract.sources.clip import Clip, name_text
+    from avcil.predict.attention_maps import Reduction
+    from avcil.predict.recorded import EncoderSource, build_recorded_encoder
     from avcil.report.attention import AttentionFigure, AttentionRow
-    from avcil.train.attention_maps import Reduction
-    from avcil.train.run_folder import RunFolder
+    from avcil.train.record.run_folder import RunFolder
 
     if reduce not in get_args(Reduction):
         raise ConfigError(f"--reduce is {reduce!r}; it must be one of {', '.join(get_args(Reduction))}")
@@ -153,7 +153,7 @@ def attention_by_step(
     """
     import torch
 
-    from avcil.train.attention_maps import channel_weights, drift, reduce_maps
+    from avcil.predict.attention_maps import channel_weights, drift, reduce_maps
 
     device, classes = encoder.device, run.facts.classes
     networks = [run.network(step, device) for step in range(last + 1)]

@@ -13,8 +13,8 @@ from avcil.commands.console import err, out, printable
 
 if TYPE_CHECKING:
     from avcil.cache import CacheClip
-    from avcil.cache.features import Features
-    from avcil.cache.importer import ImportSummary
+    from avcil.published.features import Features
+    from avcil.published.importer import ImportSummary
 
 MAX_FAILURES_SHOWN = 10
 
@@ -50,9 +50,9 @@ def cache_import(
 
     avcil cache import AVE/ --out cache
     """
-    from avcil.cache.features import Hdf5Features, open_features
-    from avcil.cache.released import AUDIO_NAMES, VISUAL_NAMES, find_released
-    from avcil.extract.authors_splits import CLIPS_NAME
+    from avcil.extract.sources.authors import CLIPS_NAME
+    from avcil.published.features import Hdf5Features, open_features
+    from avcil.published.layout import AUDIO_NAMES, VISUAL_NAMES, find_released
 
     lists = splits or find_released(released, (CLIPS_NAME,), "--splits").parent
     clips = listed_clips(lists)
@@ -71,7 +71,7 @@ def listed_clips(splits: Path) -> list[CacheClip]:
     """The clips of a folder of split files, classes ascending, as a cache's manifest wants them."""
     from avcil.cache import CacheClip
     from avcil.errors import ManifestError
-    from avcil.extract.authors_splits import CLIPS_NAME, read_authors
+    from avcil.extract.sources.authors import CLIPS_NAME, read_authors
 
     entries = read_authors(splits)
     if not entries:
@@ -84,10 +84,10 @@ def run_import(
 ) -> ImportSummary:
     """Import with progress shown; `recipe` is one of `RECIPES`."""
     from avcil.cache import CacheInfo, TokenSpec
-    from avcil.cache.importer import import_features
-    from avcil.cache.released import released_encoder, released_shapes
     from avcil.errors import ConfigError
-    from avcil.extract.preprocess import RECIPES
+    from avcil.extract.recipe import RECIPES
+    from avcil.published.importer import import_features
+    from avcil.published.layout import released_encoder, released_shapes
     from avcil.report.progress import progress
 
     if recipe not in RECIPES:

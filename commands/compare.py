@@ -38,9 +38,9 @@ def compare(
     avcil compare runs/ --baseline finetune --out results.md
     """
     from avcil.errors import ConfigError
-    from avcil.report.compare_page import compare_page
+    from avcil.files import write_text
     from avcil.report.comparison_text import FORMATS
-    from avcil.train.whole_files import write_text
+    from avcil.report.pages.compare import compare_page
 
     chosen = exclusive({"markdown": markdown, "csv": csv, "latex": latex, "json": as_json, "html": html})
     if file is not None and chosen is None:
@@ -67,7 +67,7 @@ def compare_runs(runs: Sequence[Path], baseline: str | None = None) -> Compariso
     """Read and compare runs; say on standard error which stand in no table, and why there are several."""
     from avcil.errors import RunError
     from avcil.report.comparison import compare
-    from avcil.train.results import read_runs
+    from avcil.train.record.results import read_runs
 
     found = read_runs(runs)
     if not found.finished:
@@ -85,7 +85,7 @@ def show_comparisons(comparisons: Sequence[Comparison]) -> None:
     from avcil.report.comparison import METRICS
     from avcil.report.comparison_text import cells, columns, heading, legend
     from avcil.report.tables import plain_table
-    from avcil.train.metrics import DEFINITIONS
+    from avcil.train.record.metrics import DEFINITIONS
 
     for one in comparisons:
         show(plain_table(heading(one), columns(one), [cells(one, row) for row in one.rows], text_columns=2))

@@ -23,7 +23,9 @@ REPORTED = ("avcil", "audio-visual")  # its first run gets a page
 
 
 def demo(
-    folder: Annotated[Path, typer.Option("--out", help="Folder for videos, cache and runs.")] = Path("demo"),
+    folder: Annotated[Path, typer.Option("--out", help="Folder for videos, cache and runs.")] = Path(
+        "avcil-demo"
+    ),
     seeds: Annotated[str, typer.Option(help="Training seeds; the table shows their mean.")] = "42,43,44",
     data_only: Annotated[bool, typer.Option(help="Render the videos and stop.")] = False,
 ) -> None:
@@ -35,7 +37,7 @@ def demo(
 
     avcil demo --seeds 42
     """
-    from avcil.extract.demo_videos import DemoSpec, render_demo
+    from avcil.demo.videos import DemoSpec, render_demo
     from avcil.report.progress import progress
     from avcil.train.sweep import parse_seeds
 
@@ -48,8 +50,8 @@ def demo(
 
     from avcil.cache import TokenCache
     from avcil.extract.engine import ExtractOptions
-    from avcil.extract.manifest import read_source
-    from avcil.extract.splits import SplitRule
+    from avcil.extract.sources.manifest import read_source
+    from avcil.extract.sources.splits import SplitRule
     from avcil.report import tables
     from avcil.report.words import title
     from avcil.train.plan import plan_run

@@ -23,7 +23,7 @@ def doctor(
 
     avcil doctor
     """
-    from avcil.checkup import check_all, works
+    from avcil.doctor import check_all, works
 
     checks = check_all()
     if as_json:

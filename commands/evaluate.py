@@ -12,8 +12,8 @@ import typer
 from avcil.commands.console import err, exclusive, out, show, write
 
 if TYPE_CHECKING:
-    from avcil.train.results import Evaluation, Split
-    from avcil.train.run_folder import RunFolder
+    from avcil.train.record.results import Evaluation, Split
+    from avcil.train.record.run_folder import RunFolder
 
 
 def evaluate(
@@ -37,7 +37,7 @@ def evaluate(
     avcil eval run --html
     """
     from avcil.report.evaluation_text import FORMATS
-    from avcil.train.run_folder import RunFolder
+    from avcil.train.record.run_folder import RunFolder
 
     chosen = exclusive({"html": html, "json": as_json, "csv": csv, "latex": latex})
     folder = RunFolder.open(run)
@@ -62,8 +62,8 @@ def run_evaluation(run: RunFolder, cache_paths: Sequence[Path] = (), *, split: S
 
 def write_report(run: RunFolder, result: Evaluation) -> Path:
     """Write the page of a run into its folder and return its path; validation clips have their own."""
-    from avcil.report.run_page import run_page
-    from avcil.train.whole_files import write_text
+    from avcil.files import write_text
+    from avcil.report.pages.run import run_page
 
     path = run.path / ("report.html" if result.split == "test" else f"report-{result.split}.html")
     write_text(path, run_page(run, result))
@@ -74,8 +74,8 @@ def show_evaluation(result: Evaluation) -> None:
     """Print everything that fits a terminal."""
     from avcil.report import tables
     from avcil.report.words import story
-    from avcil.train.metrics import most_confused
-    from avcil.train.results import MOST_CONFUSED
+    from avcil.train.record.metrics import most_confused
+    from avcil.train.record.results import MOST_CONFUSED
 
     show(tables.paragraph(" ".join(story(result))), prose=True)
     out.print()

@@ -11,10 +11,10 @@ import typer
 from avcil.commands.console import err, out, printable
 
 if TYPE_CHECKING:
-    from avcil.extract.clip import Clip
-    from avcil.extract.decode import Backend, Track
     from avcil.extract.engine import ExtractOptions, Space
-    from avcil.extract.manifest import Manifest
+    from avcil.extract.media.contract import Backend, Track
+    from avcil.extract.sources.clip import Clip
+    from avcil.extract.sources.manifest import Manifest
     from avcil.extract.tokens import Precision, TokenType
 
 MAX_CLASSES_SHOWN = 7
@@ -85,8 +85,8 @@ def extract(
     avcil extract videos/ --out cache --visual-weights videomae-base/ --audio-weights audiomae.pth
     """
     from avcil.extract.engine import ExtractOptions
-    from avcil.extract.manifest import Format, SourceOptions, read_manifest
-    from avcil.extract.splits import SplitRule
+    from avcil.extract.sources.manifest import Format, SourceOptions, read_manifest
+    from avcil.extract.sources.splits import SplitRule
 
     rule = SplitRule.parse(split, seed=split_seed)
     manifest = read_manifest(source, SourceOptions(cast("Format", format), videos, only, rule))

@@ -18,12 +18,12 @@ from avcil.errors import ConfigError, DecodeError, ManifestError, RunError
 
 if TYPE_CHECKING:
     from avcil.cache import Tokens
-    from avcil.extract.clip import Clip
-    from avcil.extract.decode import Backend, Track
     from avcil.extract.engine import ExtractOptions
+    from avcil.extract.media.contract import Backend, Track
+    from avcil.extract.sources.clip import Clip
     from avcil.extract.tokens import TokenEncoder
-    from avcil.train.predict import Classifier
-    from avcil.train.run_folder import RunFolder
+    from avcil.train.network.inference import Classifier
+    from avcil.train.record.run_folder import RunFolder
 
 
 EncoderWeights = Annotated[
@@ -75,9 +75,9 @@ def predict(
     avcil predict run holiday.mp4 clips/ --top 3
     """
     from avcil.extract.engine import ExtractOptions
-    from avcil.extract.recorded import EncoderSource, build_recorded_encoder
+    from avcil.predict.recorded import EncoderSource, build_recorded_encoder
     from avcil.report.progress import progress
-    from avcil.train.run_folder import RunFolder
+    from avcil.train.record.run_folder import RunFolder
 
     if as_json and as_csv:
         raise ConfigError("--json and --csv exclude each other; give one of them")
@@ -141,8 +141,8 @@ def predict_videos(
         step: whose network is asked, from 0.
         on_progress: called with the number of videos done.
     """
-    from avcil.extract.clip import Clip
     from avcil.extract.in_memory import encode_clips
+    from avcil.extract.sources.clip import Clip
 
     classifier = run.classifier(step, encoder.device)
     results = [Prediction(video, {}) for video in videos]
@@ -164,7 +164,7 @@ def class_probabilities(classes: Sequence[str], classifier: Classifier, tokens: 
     """Softmax of the method's scores of one clip (n = 1), by label, the largest first."""
     import torch
 
-    from avcil.cache.resident import ResidentTokens
+    from avcil.train.tokens.residency import ResidentTokens
 
     device = next(classifier.network.parameters()).device
     audio, visual = (torch.from_numpy(part).to(device) for part in (tokens.audio, tokens.widened()))
@@ -184,7 +184,7 @@ def finished_step(run: RunFolder, asked: int | None) -> int:
 
 def list_videos(paths: Sequence[Path]) -> list[Path]:
     """Files as they are, folders as the videos below them; raises `ManifestError` for a folder without."""
-    from avcil.extract.find_videos import media_files_below
+    from avcil.extract.sources.find_videos import media_files_below
 
     videos: list[Path] = []
     for path in paths:
@@ -203,7 +203,7 @@ def note_precision(run: RunFolder, encoder: TokenEncoder) -> None:
 
 
 def _text(video: Path) -> str:
-    from avcil.extract.clip import name_text
+    from avcil.extract.sources.clip import name_text
 
     return name_text(str(video))
 

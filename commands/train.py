@@ -16,9 +16,9 @@ from avcil.commands.console import err, out
 
 if TYPE_CHECKING:
     from avcil.cache import TokenCache
-    from avcil.cache.budget import TokenPlan
     from avcil.train.plan import Plan
-    from avcil.train.run_folder import RunFolder
+    from avcil.train.record.run_folder import RunFolder
+    from avcil.train.tokens.budget import TokenPlan
 
 CHANGED = ", changed"  # of a protocol that options override: its numbers are not the protocol's
 
@@ -98,7 +98,7 @@ def train(
     from avcil.train.methods import METHODS
     from avcil.train.plan import plan_run
     from avcil.train.protocol_file import ProtocolFile, load_protocol
-    from avcil.train.run_folder import is_run
+    from avcil.train.record.run_folder import is_run
     from avcil.train.sweep import parse_seeds, sweep
 
     for one, several, option in ((seed, seeds, "seed"), (order_seed, order_seeds, "order-seed")):
@@ -178,7 +178,7 @@ def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFo
     """Train and say how each step went."""
     from avcil.report.progress import progress
     from avcil.report.tensorboard import scalars
-    from avcil.train.records import StepRecord
+    from avcil.train.record.records import StepRecord
     from avcil.train.run import TrainProgress, train_run
 
     config = plan.config

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avcil.train.methods.contract import Method, Objective, Readout, StepContext, cross_entropy_objective
-from avcil.train.model import NetworkOutput
+from avcil.train.network.model import NetworkOutput
 
 
 def prepare(context: StepContext) -> Objective | None:

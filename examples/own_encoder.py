@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from avcil.extract.contract import FramesInput, MelInput, OwnEncoder
+from avcil.extract.encoders.contract import FramesInput, MelInput, OwnEncoder
 
 N_FRAMES, GRID, VISUAL_WIDTH, AUDIO_WIDTH = 16, 2, 32, 24
 

@@ -21,8 +21,8 @@ import torch
 
 from avcil.cache import CacheInfo, CacheWriter, RowWriter
 from avcil.errors import AvcilError, EncoderError
-from avcil.extract.manifest import Clip
 from avcil.extract.pipeline import Counts, Plan, StageTimes, run_pipeline
+from avcil.extract.sources.manifest import Clip
 
 END_S = 2.0  # what a process gets to end by itself
 

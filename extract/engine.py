@@ -17,12 +17,12 @@ from typing import get_args
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache
 from avcil.errors import CacheError, ConfigError, EncoderError, ManifestError
-from avcil.extract.decode import Backend, Track
 from avcil.extract.devices import device_names, run_on_devices
-from avcil.extract.encoders import build_audio_encoder, build_visual_encoder
-from avcil.extract.manifest import Clip
+from avcil.extract.encoders.registry import build_audio_encoder, build_visual_encoder
+from avcil.extract.media.contract import Backend, Track
 from avcil.extract.pipeline import Counts, Plan, StageTimes, run_pipeline
-from avcil.extract.preprocess import RECIPES
+from avcil.extract.recipe import RECIPES
+from avcil.extract.sources.manifest import Clip
 from avcil.extract.tokens import Precision, TokenEncoder, TokenType, precision_on
 from avcil.extract.workers import PoolOptions
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from avcil.cache import CacheInfo, Tokens, as_stored
 from avcil.errors import CacheError, DecodeError, EncoderError
-from avcil.extract.clip import Clip
 from avcil.extract.engine import ExtractOptions, plan_on
 from avcil.extract.pipeline import Counts, run_pipeline
 from avcil.extract.prepare import Preparation, PreparedClip
+from avcil.extract.sources.clip import Clip
 from avcil.extract.tokens import TokenEncoder
 
 OnClip = Callable[[Clip, "Tokens | DecodeError"], None]

@@ -19,9 +19,9 @@ import numpy as np
 
 from avcil.cache import Tokens
 from avcil.errors import DecodeError
-from avcil.extract.decode import Backend, Track, failure
-from avcil.extract.manifest import Clip
+from avcil.extract.media.contract import Backend, Track, failure
 from avcil.extract.prepare import Preparation, PreparedClip
+from avcil.extract.sources.manifest import Clip
 from avcil.extract.tokens import TokenEncoder
 from avcil.extract.workers import PoolOptions, process
 

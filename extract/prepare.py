@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from avcil.errors import DecodeError
-from avcil.extract.decode import Backend, DecodedClip, Track, decode, failure
-from avcil.extract.manifest import Clip
-from avcil.extract.preprocess import Recipe, hear, resize_crop
+from avcil.extract.media.contract import Backend, DecodedClip, Track, failure
+from avcil.extract.media.decode import decode
+from avcil.extract.recipe import Recipe, hear, resize_crop
+from avcil.extract.sources.manifest import Clip
 
 
 @dataclass(frozen=True)

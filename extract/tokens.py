@@ -13,10 +13,10 @@ from torch import Tensor
 
 from avcil.cache import CacheInfo, Tokens, TokenSpec
 from avcil.errors import EncoderError
-from avcil.extract.compiled import FixedBatch, Forward
-from avcil.extract.encoders import AudioEncoder, VisualEncoder
+from avcil.extract.encoders.compiled import FixedBatch, Forward
+from avcil.extract.encoders.registry import AudioEncoder, VisualEncoder
 from avcil.extract.prepare import PreparedClip
-from avcil.extract.preprocess import Recipe, normalise
+from avcil.extract.recipe import Recipe, normalise
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TokenType = Literal["float16", "float32", "int8"]

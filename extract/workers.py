@@ -21,9 +21,9 @@ from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
 
 from avcil.errors import AvcilError, DecodeError
-from avcil.extract.decode import failure
-from avcil.extract.manifest import Clip
+from avcil.extract.media.contract import failure
 from avcil.extract.shared_buffer import SharedBuffer
+from avcil.extract.sources.manifest import Clip
 
 Result = TypeVar("Result")
 Work = Callable[[Clip], Result | DecodeError]

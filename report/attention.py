@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from avcil.errors import RunError
-from avcil.train.attention_maps import ReducedMaps
+from avcil.predict.attention_maps import ReducedMaps
 
 TILE = 112  # pixels
 GAP, MARGIN, LINE, BARS = 4, 12, 20, 30

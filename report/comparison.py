@@ -14,7 +14,7 @@ from avcil.errors import ConfigError
 from avcil.report.statistics import PairedDifference, Sample, paired_difference, sample
 from avcil.report.words import METHOD_TITLES
 from avcil.train.config import RunConfig
-from avcil.train.results import FinishedRun
+from avcil.train.record.results import FinishedRun
 
 METRICS = ("mean_accuracy", "last_accuracy", "average_forgetting")
 MODALITY_ORDER = ("audio", "visual", "audio-visual")  # as in the published tables

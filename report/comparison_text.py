@@ -12,7 +12,7 @@ from avcil.report.comparison import METRICS, Comparison, ComparisonRow
 from avcil.report.labels import in_latex, printable
 from avcil.report.statistics import PairedDifference, Sample
 from avcil.report.words import METHOD_TITLES
-from avcil.train.metrics import DEFINITIONS
+from avcil.train.record.metrics import DEFINITIONS
 
 SHORT = {"mean_accuracy": "mean", "last_accuracy": "last", "average_forgetting": "forgetting"}
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from avcil.report.labels import in_latex
 from avcil.report.words import SPLIT_WORDS, percent, title
-from avcil.train.metrics import DEFINITIONS
-from avcil.train.results import Evaluation, to_json
+from avcil.train.record.metrics import DEFINITIONS
+from avcil.train.record.results import Evaluation, to_json
 
 SINGLE = ("mean_accuracy", "last_accuracy", "average_forgetting", "backward_transfer")
 

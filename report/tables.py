@@ -9,8 +9,8 @@ from rich.text import Text
 
 from avcil.report.labels import shortened
 from avcil.report.words import SELECTION, SPLIT_WORDS, chances, percent, title
-from avcil.train.metrics import DEFINITIONS, Confusion
-from avcil.train.results import Evaluation
+from avcil.train.record.metrics import DEFINITIONS, Confusion
+from avcil.train.record.results import Evaluation
 
 NARROW_STEPS = 10  # more columns with a decimal do not fit 80 characters
 FEW_CLASSES = 12  # are all shown

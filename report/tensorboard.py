@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avcil.errors import ConfigError
-from avcil.train.records import StepRecord
+from avcil.train.record.records import StepRecord
 from avcil.train.run import TrainProgress
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from avcil.train.methods import find_method
-from avcil.train.results import Evaluation
+from avcil.train.record.results import Evaluation
 
 MODALITY_WORDS = {
     "audio-visual": "by sound and picture together",

@@ -1,67 +1,162 @@
-"""Data flows one way: extract -> cache -> train -> report; only the commands compose."""
+"""Where things live: data flows one way, no module needs one that needs it, no folder overflows."""
 
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import avcil
 
-ROOT = Path(avcil.__file__).parent
+ROOT = Path(avcil.__file__).resolve().parent
+ROOMS = ("cache", "commands", "demo", "extract", "predict", "published", "report", "train")
+# What a room may import besides itself and the modules of the root. Commands compose all of them.
 MAY_IMPORT = {
-    "cache": {"cache"},
-    "extract": {"extract", "cache"},
-    "train": {"train", "cache"},
-    "report": {"report", "train", "cache"},
+    "cache": set(),
+    "demo": set(),
+    "extract": {"cache"},
+    "published": {"cache"},
+    "train": {"cache"},
+    "predict": {"cache", "extract", "train"},
+    "report": {"cache", "predict", "train"},
 }
+# Inner rooms that must not reach up into the room around them.
+SELF_CONTAINED = {
+    "extract.sources": set(),
+    "extract.media": set(),
+    "extract.encoders": {"cache"},
+    "train.tokens": {"cache"},
+    "train.network": {"cache", "train.tokens"},
+}
+MOST_ENTRIES = 15
 HEAVY = {"torch", "torchaudio", "av", "decord", "h5py", "numpy", "einops", "safetensors"}
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def modules() -> dict[str, Path]:
+    files = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
+
+
+def type_checking(tree: ast.AST) -> set[ast.AST]:
+    """Everything below an `if TYPE_CHECKING`."""
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    return {
+        inner for block in blocks if ast.unparse(block.test) == "TYPE_CHECKING" for inner in ast.walk(block)
+    }
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """What a module imports, at its top or in a function, as dotted names without `avcil.`."""
+    tree = ast.parse(modules()[module].read_text(encoding="utf-8"))
+    unused = type_checking(tree)
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
+        if node in unused:
+            continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            if node.level:  # relative: inside the room unless it climbs out of it
-                package = path.relative_to(ROOT).parent.parts[: 1 - node.level or None]
-                names.add(".".join(["avcil", *package, node.module or ""]))
-            else:
-                names.add(node.module or "")
-    return names
+            assert not node.level, f"{module}: imports are absolute here"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(name.removeprefix("avcil.") for name in names)
 
 
-def rooms(path: Path) -> set[str]:
-    parts = (name.split(".") for name in imports(path))
-    return {part[1] for part in parts if part[0] == "avcil" and len(part) > 1 and part[1] in MAY_IMPORT}
+@cache
+def needs(module: str) -> frozenset[str]:
+    """The modules of the project that a module imports."""
+    known = modules()
+    found: set[str] = set()
+    for name in imports(module):
+        owner = name.rpartition(".")[0]
+        found |= {name, owner, f"{owner}.__init__"} if name not in known else {name}
+    return frozenset(name for name in found if name in known and name != module)
+
+
+def within(module: str, room: str) -> bool:
+    return module.startswith(f"{room}.")
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_no_arrow_points_backwards(room: str) -> None:
-    files = list((ROOT / room).rglob("*.py"))
-    assert files
-    wrong = {str(path.relative_to(ROOT)): sorted(rooms(path) - MAY_IMPORT[room]) for path in files}
-    assert {name: found for name, found in wrong.items() if found} == {}
-
-
-def test_only_residency_brings_torch_into_the_cache() -> None:
-    users = {path.name for path in (ROOT / "cache").glob("*.py") if "torch" in imports(path)}
-    assert users == {"gpu_fetch.py", "resident.py", "step_tokens.py"}
-
-
-def test_only_cli_and_report_draw_on_the_terminal() -> None:
-    drawing = {
-        str(path.relative_to(ROOT))
-        for room in MAY_IMPORT
-        for path in (ROOT / room).rglob("*.py")
-        if {name.split(".")[0] for name in imports(path)} & {"rich", "typer"}
+    allowed = MAY_IMPORT[room] | {room}
+    inside = [module for module in modules() if within(module, room)]
+    assert inside
+    wrong = {
+        module: sorted(
+            other
+            for other in needs(module)
+            if "." in other and not any(within(other, known) for known in allowed)
+        )
+        for module in inside
     }
-    assert drawing and all(name.startswith("report") for name in drawing)
+    assert {module: found for module, found in wrong.items() if found} == {}
 
 
-def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, avcil.cli; print(*sorted(name for name in sys.modules if '.' not in name))"
+@pytest.mark.parametrize("room", SELF_CONTAINED)
+def test_inner_rooms_stand_alone(room: str) -> None:
+    allowed = SELF_CONTAINED[room] | {room}
+    inside = [module for module in modules() if within(module, room)]
+    assert inside
+    wrong = {
+        module: sorted(
+            other
+            for other in needs(module)
+            if "." in other and not any(within(other, known) for known in allowed)
+        )
+        for module in inside
+    }
+    assert {module: found for module, found in wrong.items() if found} == {}
+
+
+def test_no_module_needs_one_that_needs_it() -> None:
+    finished: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " -> ".join([*above[above.index(module) :], module])
+        if module not in finished:
+            for other in sorted(needs(module)):
+                visit(other, (*above, module))
+            finished.add(module)
+
+    for module in modules():
+        visit(module, ())
+    assert finished == set(modules())
+
+
+def test_no_folder_overflows() -> None:
+    folders = {path.parent for path in modules().values()} - {ROOT}
+    full = {
+        str(folder.relative_to(ROOT)): len(entries)
+        for folder in folders
+        if len(entries := [entry for entry in folder.iterdir() if entry.name != "__pycache__"]) > MOST_ENTRIES
+    }
+    assert folders and full == {}
+
+
+def test_the_cache_needs_no_torch() -> None:
+    users = [
+        module
+        for module in modules()
+        if within(module, "cache") and "torch" in {name.split(".")[0] for name in imports(module)}
+    ]
+    assert users == []
+
+
+def test_only_commands_and_report_draw_on_the_terminal() -> None:
+    drawing = [
+        module
+        for module in modules()
+        if "." in module and {name.split(".")[0] for name in imports(module)} & {"rich", "typer"}
+    ]
+    assert drawing and all(within(module, "report") or within(module, "commands") for module in drawing)
+
+
+@pytest.mark.parametrize("module", ["avcil", "avcil.cli"])
+def test_importing_the_package_or_its_command_line_imports_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted(name for name in sys.modules if '.' not in name))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())

@@ -12,7 +12,7 @@ import pytest
 from support.command import Outcome
 
 from avcil.commands.console import printable
-from avcil.extract.demo_videos import DemoSpec, render_demo
+from avcil.demo.videos import DemoSpec, render_demo
 from avcil.train.protocol_file import PRESETS, load_protocol
 
 ENCODERS = ["--visual-encoder", "demo", "--audio-encoder", "demo"]
@@ -213,7 +213,7 @@ def test_help_names_every_preset(avcil: Callable[..., Outcome], monkeypatch: pyt
 def test_the_demo_ends_with_a_report(
     avcil: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("avcil.extract.demo_videos.DemoSpec", lambda: SPEC)
+    monkeypatch.setattr("avcil.demo.videos.DemoSpec", lambda: SPEC)
     monkeypatch.setattr("avcil.commands.demo.DEMO_RUNS", (("avcil", "audio-visual"),))
     whole = load_protocol("demo")
     short = whole.changed(training=replace(whole.config.training, epochs=1))
@@ -228,7 +228,7 @@ def test_the_demo_ends_with_a_report(
 def test_demo_data_only(
     avcil: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("avcil.extract.demo_videos.DemoSpec", lambda: SPEC)
+    monkeypatch.setattr("avcil.demo.videos.DemoSpec", lambda: SPEC)
     done = avcil("demo", "--out", tmp_path, "--data-only")
     assert done.code == 0 and len(list(tmp_path.rglob("*.mp4"))) == 60
     assert not (tmp_path / "cache").exists()

@@ -15,7 +15,7 @@ from avcil.commands.console import show
 from avcil.report.tables import headline_table
 from avcil.report.words import percent
 from avcil.train.evaluate import evaluate_run
-from avcil.train.run_folder import RunFolder
+from avcil.train.record.run_folder import RunFolder
 
 Command = Callable[..., Outcome]
 

@@ -8,7 +8,7 @@ import pytest
 import avcil
 from avcil import cli
 from avcil.cache import TokenCache
-from avcil.extract.demo_videos import DemoSpec, render_demo
+from avcil.demo.videos import DemoSpec, render_demo
 
 ROOT = Path(avcil.__file__).resolve().parent
 ENCODERS = (

@@ -11,6 +11,7 @@ import pytest
 import avcil
 
 ROOT = Path(avcil.__file__).resolve().parent
+ROOMS = ("cache", "commands", "demo", "extract", "predict", "published", "report", "train")
 DATA = (".py", ".toml", ".html", ".css")
 
 
@@ -18,7 +19,7 @@ DATA = (".py", ".toml", ".html", ".css")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, so that leftovers of the checkout neither help nor harm."""
     source = tmp_path_factory.mktemp("source") / "checkout"
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "tests", "demo"))
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "tests"))
     out = tmp_path_factory.mktemp("wheel")
     # Without isolation, so that the test needs no network; `python -m build` does the same in a fresh one.
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(out), str(source)]
@@ -34,8 +35,7 @@ def test_only_avcil_is_installed(wheel: Path) -> None:
 
 def test_every_module_and_data_file_is_inside(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
-    rooms = ("cache", "extract", "report", "train")
-    files = [path for room in rooms for path in (ROOT / room).rglob("*") if path.suffix in DATA]
+    files = [path for room in ROOMS for path in (ROOT / room).rglob("*") if path.suffix in DATA]
     files += list(ROOT.glob("*.py"))
     missing = {f"avcil/{path.relative_to(ROOT).as_posix()}" for path in files} - packed
     assert len(files) > 20 and not missing

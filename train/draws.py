@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avcil.train.heads import Head, HeadKind, make_head
-from avcil.train.model import AudioVisualNetwork, NetworkShape
+from avcil.train.network.heads import Head, HeadKind, make_head
+from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 
 _NETWORK, _HEAD, _CURRENT, _EXEMPLARS, _METHOD = range(5)
 

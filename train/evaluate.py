@@ -10,12 +10,12 @@ import torch
 
 from avcil.cache import TokenCache
 from avcil.errors import RunError
-from avcil.train import metrics
 from avcil.train.plan import plan_run
 from avcil.train.protocol import ClassClips, clip_set
-from avcil.train.results import Evaluation, Outcome, Split, measure, recorded_results
-from avcil.train.run_folder import RunFolder
-from avcil.train.step_data import load_clips
+from avcil.train.record import metrics
+from avcil.train.record.results import Evaluation, Outcome, Split, measure, recorded_results
+from avcil.train.record.run_folder import RunFolder
+from avcil.train.tokens.step_data import load_clips
 
 
 def evaluate_run(

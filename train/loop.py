@@ -10,12 +10,12 @@ from itertools import tee
 import torch
 from torch import Tensor
 
-from avcil.cache.step_tokens import TokenBatch, joint_batches
 from avcil.errors import RunError
 from avcil.train.config import TrainingConfig
 from avcil.train.draws import Draws
 from avcil.train.methods import AttentionObjective, Batch, Objective, StepContext
-from avcil.train.step_data import StepClips
+from avcil.train.tokens.batches import TokenBatch, joint_batches
+from avcil.train.tokens.step_data import StepClips
 
 
 @dataclass(frozen=True)

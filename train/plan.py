@@ -9,10 +9,10 @@ import torch
 
 from avcil.cache import TokenCache
 from avcil.errors import ConfigError
-from avcil.train.attention_kernels import compiling_pays
 from avcil.train.config import Modality, RunConfig
-from avcil.train.fused_attention import FusedAttention, product_dtype
 from avcil.train.methods import Method, find_method
+from avcil.train.network.fused_attention import FusedAttention, product_dtype
+from avcil.train.network.kernels import compiling_pays
 from avcil.train.protocol import ClassClips, Protocol, build_protocol, group_clips
 
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from avcil.cache.budget import TokenPlan
 from avcil.train.draws import Draws
-from avcil.train.environment import describe_environment
 from avcil.train.loop import EpochRecord
 from avcil.train.plan import Plan
-from avcil.train.records import RunFacts, StepRecord
-from avcil.train.results import write_results
-from avcil.train.run_folder import RunFolder
+from avcil.train.record.environment import describe_environment
+from avcil.train.record.records import RunFacts, StepRecord
+from avcil.train.record.results import write_results
+from avcil.train.record.run_folder import RunFolder
 from avcil.train.step import train_step
+from avcil.train.tokens.budget import TokenPlan
 
 
 @dataclass(frozen=True)

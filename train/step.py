@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from avcil.cache.budget import TokenPlan
 from avcil.train.draws import Draws
 from avcil.train.loop import NOTHING_FITTED, EpochRecord, epoch_batches, fit_step
-from avcil.train.memory import random_exemplars
 from avcil.train.methods import Method, StepContext
-from avcil.train.model import AudioVisualNetwork, NetworkShape
+from avcil.train.methods.random_exemplars import random_exemplars
+from avcil.train.network.inference import Classifier
+from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.plan import Plan
-from avcil.train.predict import Classifier
 from avcil.train.protocol import ClipSet, Protocol, clip_set, exemplar_set
-from avcil.train.records import StepRecord
-from avcil.train.run_folder import RunFolder
-from avcil.train.step_costs import StepMeter
-from avcil.train.step_data import StepClips, load_clips, load_step
+from avcil.train.record.records import StepRecord
+from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.step_costs import StepMeter
+from avcil.train.tokens.budget import TokenPlan
+from avcil.train.tokens.step_data import StepClips, load_clips, load_step
 
 
 def train_step(

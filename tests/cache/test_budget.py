@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from avcil.cache.budget import Budget, Demand, TokenPlan, available_ram, place
+from avcil.train.tokens.budget import Budget, Demand, TokenPlan, available_ram, place
 
 CURRENT, EXEMPLARS = Demand("current clips", 100, 10, 8), Demand("exemplars", 20, 10, 4)
 VALIDATION = Demand("validation clips", 60, 10, 2)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from avcil.cache import CacheClip, CacheInfo, TokenCache, TokenSpec
-from avcil.cache.features import open_features
-from avcil.cache.importer import import_features
-from avcil.cache.released import released_encoder
+from avcil.published.features import open_features
+from avcil.published.importer import import_features
+from avcil.published.layout import released_encoder
 
 CLIPS = [f"clip{i:04d}" for i in range(320)]  # 1.5 GB of features
 LIMIT_BYTES = 2 * 10**9

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from support.released_files import wrapped, write_hdf5
 
-from avcil.cache import CacheClip, CacheInfo, TokenCache, TokenSpec, importer
-from avcil.cache.features import open_features
-from avcil.cache.importer import ImportProgress, ImportSummary, import_features
-from avcil.cache.released import find_released, released_encoder, released_shapes
+from avcil.cache import CacheClip, CacheInfo, TokenCache, TokenSpec
 from avcil.errors import CacheError
+from avcil.published import importer
+from avcil.published.features import open_features
+from avcil.published.importer import ImportProgress, ImportSummary, import_features
+from avcil.published.layout import find_released, released_encoder, released_shapes
 
 N, BATCH, SPACE, WIDTH = 21, 16, 3, 10
 RNG = np.random.default_rng(0)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from support.released_files import as_npy, as_numpy_1, wrapped
 
-from avcil.cache.features import Hdf5Features, PickledFeatures, open_features
 from avcil.cache.pickled_arrays import KEPT_BYTES, Stretch
 from avcil.errors import CacheError
+from avcil.published.features import Hdf5Features, PickledFeatures, open_features
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 RNG = np.random.default_rng(0)

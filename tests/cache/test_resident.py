@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache, TokenSpec
-from avcil.cache import gpu_fetch as gpu
-from avcil.cache.budget import Budget, Place
-from avcil.cache.read_ahead import read_ahead
-from avcil.cache.resident import PinnedTokens, StepTokens, TokenSet, free_budget, load_tokens
-from avcil.cache.step_tokens import ResidentTokens, joint_batches
 from avcil.errors import CacheError
+from avcil.train.tokens import gpu_fetch as gpu
+from avcil.train.tokens.batches import ResidentTokens, joint_batches
+from avcil.train.tokens.budget import Budget, Place
+from avcil.train.tokens.read_ahead import read_ahead
+from avcil.train.tokens.residency import PinnedTokens, StepTokens, TokenSet, free_budget, load_tokens
 
 N, SHAPE = 40, (2, 3, 5)
 CPU = torch.device("cpu")
@@ -155,7 +155,7 @@ class Clock:
 def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = SimpleNamespace(Stream=Clock, Event=Clock, current_stream=Clock, stream=lambda _: nullcontext())
     monkeypatch.setattr(gpu, "torch", SimpleNamespace(**vars(torch) | {"cuda": fake}))
-    monkeypatch.setattr("avcil.cache.resident.pin", lambda tokens: None)
+    monkeypatch.setattr("avcil.train.tokens.residency.pin", lambda tokens: None)
 
 
 def test_fetching_ahead_overwrites_nothing_in_use(fake_gpu: None, cache: TokenCache) -> None:

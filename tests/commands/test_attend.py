@@ -11,8 +11,8 @@ from support.command_line import avcil
 from support.demo_road import Road
 
 from avcil.errors import RunError
+from avcil.predict.attention_maps import ReducedMaps
 from avcil.report.attention import FRAME_MS, AttentionFigure, AttentionRow
-from avcil.train.attention_maps import ReducedMaps
 
 
 @pytest.mark.parametrize("reduce", ["class", "mean"])

@@ -12,8 +12,8 @@ from support.command_line import DEMO_ENCODERS, avcil
 from support.demo_road import Road
 
 from avcil.cache import TokenCache
-from avcil.cache.resident import ResidentTokens
-from avcil.train.run_folder import RunFolder
+from avcil.train.record.run_folder import RunFolder
+from avcil.train.tokens.residency import ResidentTokens
 
 CPU = torch.device("cpu")
 

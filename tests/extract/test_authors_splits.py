@@ -12,11 +12,11 @@ import pytest
 from support.golden import CHECKED, load_golden
 
 from avcil.errors import ManifestError
-from avcil.extract.authors_splits import CHECK_NAME, CLIPS_NAME, LABELS_NAME, read_authors
-from avcil.extract.clip import Entry
-from avcil.extract.manifest import SourceOptions, read_manifest
+from avcil.extract.sources.authors import CHECK_NAME, CLIPS_NAME, LABELS_NAME, read_authors
+from avcil.extract.sources.clip import Entry
+from avcil.extract.sources.manifest import SourceOptions, read_manifest
 from avcil.train.config import ProtocolConfig
-from avcil.train.memory import random_exemplars
+from avcil.train.methods.random_exemplars import random_exemplars
 from avcil.train.protocol import build_protocol, clip_set, exemplar_set, group_clips
 
 SPLITS = os.environ.get("AVCIL_TEST_SPLITS")

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avcil.extract.compiled import FixedBatch
-from avcil.extract.encoders import build_audio_encoder, build_visual_encoder
+from avcil.extract.encoders.compiled import FixedBatch
+from avcil.extract.encoders.registry import build_audio_encoder, build_visual_encoder
 from avcil.extract.engine import ExtractOptions, build_token_encoder
 from avcil.extract.prepare import PreparedClip
-from avcil.extract.preprocess import recommended
+from avcil.extract.recipe import recommended
 from avcil.extract.tokens import TokenEncoder
 
 

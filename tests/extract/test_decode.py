@@ -8,8 +8,9 @@ import pytest
 from support.clip_files import number_of, numbered, rotate_clockwise, tones, write_clip
 
 from avcil.errors import DecodeError
-from avcil.extract.decode import KINDS, Backend, DecodeRequest, decode
-from avcil.extract.frame_rules import FrameRule, spread
+from avcil.extract.media.contract import KINDS, Backend, DecodeRequest
+from avcil.extract.media.decode import decode
+from avcil.extract.media.frame_rules import FrameRule, spread
 
 BACKENDS: tuple[Backend, ...] = ("pyav", "decord")
 FORMATS = {  # file -> codec, options
@@ -156,7 +157,7 @@ def test_library_exceptions_do_not_escape(clip: Path, monkeypatch: pytest.Monkey
     def broken(*_: object) -> None:
         raise AttributeError("surprise")
 
-    monkeypatch.setattr("avcil.extract.decode_pyav.read_sound", broken)
+    monkeypatch.setattr("avcil.extract.media.pyav_backend.read_sound", broken)
     assert kind_of(clip) == "internal"
 
 

@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
+from avcil.demo.scenes import SIGHTS, SOUNDS, draw_frames, draw_sound
+from avcil.demo.videos import CLASSES, DemoClip, DemoSpec, demo_clips, draw_clip, render_demo
 from avcil.errors import ManifestError
-from avcil.extract.demo_scenes import SIGHTS, SOUNDS, draw_frames, draw_sound
-from avcil.extract.demo_videos import CLASSES, DemoClip, DemoSpec, demo_clips, draw_clip, render_demo
 
 SPEC = DemoSpec(train=1, val=0, test=1, width=48, height=32, min_s=0.5, max_s=1.0)
 
@@ -68,7 +68,7 @@ def test_clips_of_a_class_and_seeds_differ() -> None:
 @pytest.mark.parametrize("sound", SOUNDS)
 def test_picture_and_sound_ignore_each_other(sight: str, sound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the seed of one class, the half that two classes share comes out the same in both."""
-    monkeypatch.setattr("avcil.extract.demo_videos.CLASSES", _AllFirst())
+    monkeypatch.setattr("avcil.demo.videos.CLASSES", _AllFirst())
     frames, samples = draw_clip(DemoClip(f"{sight}-{sound}", "train", 0), SPEC)
     other_sound = draw_clip(DemoClip(f"{sight}-{'burst' if sound != 'burst' else 'chirp'}", "train", 0), SPEC)
     other_sight = draw_clip(DemoClip(f"{'rings' if sight != 'rings' else 'disks'}-{sound}", "train", 0), SPEC)

@@ -15,12 +15,12 @@ from avcil.cache import TokenCache
 from avcil.errors import CacheError, EncoderError
 from avcil.extract import devices
 from avcil.extract.engine import ExtractOptions, extract
-from avcil.extract.manifest import Clip
+from avcil.extract.sources.manifest import Clip
 
 TWO = ExtractOptions("demo", "demo", workers=2, batch=2, device="cpu,cpu")
 BAD_ENCODER = """
 import torch
-from avcil.extract.contract import FramesInput, OwnEncoder
+from avcil.extract.encoders.contract import FramesInput, OwnEncoder
 
 class Bad(torch.nn.Module):
     def forward(self, x):

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from avcil.extract.encoders import VISUAL_ENCODERS, make_audio_encoder, make_visual_encoder
-from avcil.extract.positions import sine_cosine
-from avcil.extract.preprocess import normalise, recommended, resize_crop
-from avcil.extract.vit import AudioConfig, BlockConfig, VisualConfig
+from avcil.extract.encoders.positions import sine_cosine
+from avcil.extract.encoders.registry import VISUAL_ENCODERS, make_audio_encoder, make_visual_encoder
+from avcil.extract.encoders.vit import AudioConfig, BlockConfig, VisualConfig
+from avcil.extract.recipe import normalise, recommended, resize_crop
 
 VIDEOS = [
     VisualConfig("tiny", BlockConfig(48, 3, 3, 96, 1e-12), image_size=32, patch=8, n_frames=4),

@@ -19,7 +19,7 @@ from support.weight_files import (
 )
 
 from avcil.errors import EncoderError
-from avcil.extract.encoders import (
+from avcil.extract.encoders.registry import (
     AUDIO_ENCODERS,
     VISUAL_ENCODERS,
     build_audio_encoder,

@@ -11,8 +11,8 @@ from support.clip_files import write_clip
 from avcil.cache import CacheClip, CacheWriter, TokenCache
 from avcil.errors import CacheError, ConfigError, EncoderError, ManifestError
 from avcil.extract.engine import ExtractOptions, Progress, build_token_encoder, extract
-from avcil.extract.manifest import Clip
 from avcil.extract.prepare import Preparation, PreparedClip
+from avcil.extract.sources.manifest import Clip
 
 DEMO = ExtractOptions("demo", "demo", workers=0, batch=2, device="cpu")
 

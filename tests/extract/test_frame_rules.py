@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from avcil.extract.frame_rules import FrameRule, resample, spread, spread_released
+from avcil.extract.media.frame_rules import FrameRule, resample, spread, spread_released
 
 
 def test_released_indices_are_the_published_ones() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from avcil.extract.bitstream import PacketFacts, Reader
-from avcil.extract.gops import Entry, display_order, frames_expected, ranges_to_decode
+from avcil.extract.media.bitstream import PacketFacts, Reader
+from avcil.extract.media.gops import Entry, display_order, frames_expected, ranges_to_decode
 
 START = {"is_start": True}
 # Two closed GOPs of four in file order I P B B, then an open one, with B pictures shown before its I.

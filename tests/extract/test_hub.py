@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from support.weight_files import AUDIO, VIDEO, audiomae_state, videomae_folder
 
 from avcil.errors import EncoderError
-from avcil.extract.encoders import make_audio_encoder, make_visual_encoder
-from avcil.extract.hub import PINNED, locate
+from avcil.extract.encoders.hub import PINNED, locate
+from avcil.extract.encoders.registry import make_audio_encoder, make_visual_encoder
 
 OLD, NEW = "1" * 40, "2" * 40
 

@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 
 from avcil.errors import ManifestError
-from avcil.extract.manifest import ClassCoverage, Format, Manifest, SourceOptions, detect, read_manifest
-from avcil.extract.splits import SplitRule
+from avcil.extract.sources.manifest import (
+    ClassCoverage,
+    Format,
+    Manifest,
+    SourceOptions,
+    detect,
+    read_manifest,
+)
+from avcil.extract.sources.splits import SplitRule
 
 A, B, C = "-aaaaaaaaa1", "b_b_b_b_b_2", "c-c-c-c-c_3"  # 11 characters, as YouTube's
 AVE = (
@@ -357,7 +364,7 @@ def test_reading_a_list_loads_no_torch(tmp_path: Path) -> None:
     touch(tmp_path, f"{A}.mp4")
     source = listing(tmp_path, "Annotations.txt", AVE)
     code = (
-        "import sys, pathlib, avcil.extract.manifest as m; "
+        "import sys, pathlib, avcil.extract.sources.manifest as m; "
         f"m.read_manifest(pathlib.Path({str(source)!r}), m.SourceOptions()); "
         "print({'torch', 'av', 'decord', 'numpy'} & set(sys.modules))"
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from avcil.errors import ManifestError
-from avcil.extract.manifest import Clip, read_source
-from avcil.extract.splits import SplitRule
+from avcil.extract.sources.manifest import Clip, read_source
+from avcil.extract.sources.splits import SplitRule
 
 RULE = SplitRule.parse("2/1/1")
 
@@ -103,7 +103,8 @@ def test_no_source(tmp_path: Path) -> None:
 
 
 def test_reading_a_manifest_loads_no_torch() -> None:
-    code = "import sys, avcil.extract.manifest; print({'torch', 'av', 'decord', 'numpy'} & set(sys.modules))"
+    heavy = "{'torch', 'av', 'decord', 'numpy'}"
+    code = f"import sys, avcil.extract.sources.manifest; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

@@ -6,10 +6,10 @@ import pytest
 from support.odd_files import DangerousWork, OddFile, odd_files
 
 from avcil.errors import DecodeError
-from avcil.extract.decode import KINDS
-from avcil.extract.manifest import Clip
+from avcil.extract.media.contract import KINDS
 from avcil.extract.prepare import Preparation, PreparedClip
-from avcil.extract.preprocess import recommended
+from avcil.extract.recipe import recommended
+from avcil.extract.sources.manifest import Clip
 from avcil.extract.workers import PoolOptions, process
 
 DEADLINE_S = 3.0

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import avcil
 from avcil.errors import EncoderError
-from avcil.extract.contract import FramesInput, MelInput, OwnEncoder, WaveformInput
-from avcil.extract.encoders import AudioEncoder, build_audio_encoder, build_visual_encoder
+from avcil.extract.encoders.contract import FramesInput, MelInput, OwnEncoder, WaveformInput
+from avcil.extract.encoders.registry import AudioEncoder, build_audio_encoder, build_visual_encoder
 from avcil.extract.prepare import PreparedClip
-from avcil.extract.preprocess import Recipe, hear, recommended
+from avcil.extract.recipe import Recipe, hear, recommended
 from avcil.extract.tokens import TokenEncoder
 
 ROOT = Path(avcil.__file__).resolve().parent

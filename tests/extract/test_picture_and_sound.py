@@ -10,13 +10,14 @@ from support.clip_files import number_of, numbered, write_clip
 from support.odd_videos import PictureFormat, set_display_matrix, write_pictures
 
 from avcil.errors import DecodeError
-from avcil.extract.decode import Backend, DecodeRequest, decode
-from avcil.extract.frame_rules import spread
-from avcil.extract.manifest import Clip
-from avcil.extract.media import open_media
-from avcil.extract.pixels import Orientation
+from avcil.extract.media.contract import Backend, DecodeRequest
+from avcil.extract.media.decode import decode
+from avcil.extract.media.frame_rules import spread
+from avcil.extract.media.opening import open_media
+from avcil.extract.media.pixels import Orientation
 from avcil.extract.prepare import Preparation, PreparedClip
-from avcil.extract.preprocess import log_mel, recommended, released
+from avcil.extract.recipe import log_mel, recommended, released
+from avcil.extract.sources.manifest import Clip
 
 BACKENDS: tuple[Backend, ...] = ("pyav", "decord")
 SILENT = frozenset({"audio"})

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from avcil.errors import DecodeError
-from avcil.extract.preprocess import RECIPES, Recipe, log_mel, normalise, recommended, released, resize_crop
+from avcil.extract.recipe import RECIPES, Recipe, log_mel, normalise, recommended, released, resize_crop
 
 
 def tone(hz: float, rate_hz: int, seconds: float = 2.0) -> np.ndarray:

@@ -7,12 +7,12 @@ import pytest
 
 from avcil.cache import TokenCache
 from avcil.errors import DecodeError
-from avcil.extract.decode import KINDS
 from avcil.extract.engine import ExtractOptions, build_token_encoder, extract
-from avcil.extract.manifest import Clip, read_source
+from avcil.extract.media.contract import KINDS
 from avcil.extract.prepare import Preparation, PreparedClip
-from avcil.extract.preprocess import recommended
-from avcil.extract.splits import SplitRule
+from avcil.extract.recipe import recommended
+from avcil.extract.sources.manifest import Clip, read_source
+from avcil.extract.sources.splits import SplitRule
 from avcil.extract.workers import PoolOptions, process
 
 MEDIA = Path(os.environ.get("AVCIL_TEST_MEDIA", ""))

@@ -9,9 +9,9 @@ from support.weight_files import AUDIO, VIDEO, audiomae_file, audiomae_state, vi
 
 from avcil.cache import CacheInfo
 from avcil.errors import EncoderError
-from avcil.extract import encoders
+from avcil.extract.encoders import registry as encoders
 from avcil.extract.engine import ExtractOptions, build_token_encoder
-from avcil.extract.recorded import EncoderSource, build_recorded_encoder
+from avcil.predict.recorded import EncoderSource, build_recorded_encoder
 
 GIVEN = EncoderSource()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import avcil
-from avcil.extract.clip import Clip
-from avcil.extract.manifest import SourceOptions, detect, read_manifest
+from avcil.extract.sources.clip import Clip
+from avcil.extract.sources.manifest import SourceOptions, detect, read_manifest
 
 PAGE = Path(avcil.__file__).parent / "docs" / "sources.md"
 pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="an installed package has no docs")

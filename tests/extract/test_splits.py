@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from avcil.errors import ManifestError
-from avcil.extract.splits import SplitRule
+from avcil.extract.sources.splits import SplitRule
 
 
 def shares(rule: SplitRule, n: int) -> dict[str, int]:

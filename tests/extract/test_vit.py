@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avcil.extract.positions import sine_cosine, sine_cosine_2d
-from avcil.extract.random_weights import fill_random
-from avcil.extract.vit import (
+from avcil.extract.encoders.positions import sine_cosine, sine_cosine_2d
+from avcil.extract.encoders.random_weights import fill_random
+from avcil.extract.encoders.vit import (
     AudioConfig,
     AudioTransformer,
     Block,

@@ -13,7 +13,7 @@ import pytest
 from support.clip_work import DiesWhenUnpickled, act
 
 from avcil.errors import AvcilError, DecodeError
-from avcil.extract.manifest import Clip
+from avcil.extract.sources.manifest import Clip
 from avcil.extract.workers import PoolOptions, process
 
 
@@ -71,7 +71,7 @@ def test_an_interrupt_of_the_whole_group_ends_quickly_and_quietly(label: str) ->
     code = f"""
 import signal, sys, pathlib
 from support.clip_work import act
-from avcil.extract.manifest import Clip
+from avcil.extract.sources.manifest import Clip
 from avcil.extract.workers import PoolOptions, process
 if __name__ == "__main__":
     clips = [Clip(str(i), pathlib.Path(), "{label}" if i else "ok", "train") for i in range(10**6)]

@@ -11,7 +11,7 @@ from avcil.report.comparison import Comparison, compare
 from avcil.report.comparison_text import comma_separated, difference, heading, latex, markdown
 from avcil.report.statistics import PairedDifference
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
-from avcil.train.results import Evaluation, FinishedRun
+from avcil.train.record.results import Evaluation, FinishedRun
 
 CONFIG = RunConfig(protocol=ProtocolConfig(steps=2))
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from avcil.report.words import percent, story
-from avcil.train.results import Evaluation
+from avcil.train.record.results import Evaluation
 
 
 def evaluation(**changes: Any) -> Evaluation:

@@ -5,7 +5,7 @@ import signal
 import time
 
 from avcil.errors import DecodeError
-from avcil.extract.manifest import Clip
+from avcil.extract.sources.manifest import Clip
 
 
 def act(clip: Clip) -> int | DecodeError:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from support.command_line import DEMO_ENCODERS, avcil
 
-from avcil.extract.demo_videos import DemoSpec, render_demo
+from avcil.demo.videos import DemoSpec, render_demo
 
 SPEC = DemoSpec(train=3, val=1, test=2, min_s=0.5, max_s=0.7, fps=10)
 

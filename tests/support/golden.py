@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avcil.train.config import Modality
-from avcil.train.heads import Head, HeadKind, ProxyHead
-from avcil.train.model import AudioVisualNetwork, NetworkShape
+from avcil.train.network.heads import Head, HeadKind, ProxyHead
+from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 
 FILES = ("forward", "losses", "trajectory", "exemplars")
 CHECKED: Counter[str] = Counter()  # what the tests have compared, for the summary at the end of a session

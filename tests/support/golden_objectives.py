@@ -10,14 +10,13 @@ from support import golden
 from support.golden_terms import Precision, compare
 from torch import Tensor
 
-from avcil.cache.resident import ResidentTokens
-from avcil.train import losses
 from avcil.train.config import AfcConfig, AvcilConfig, RunConfig
-from avcil.train.heads import ProxyHead
-from avcil.train.methods import METHODS, AttentionObjective, Batch, StepContext, afc
-from avcil.train.model import AudioVisualNetwork
-from avcil.train.predict import logits
-from avcil.train.step_data import StepClips
+from avcil.train.methods import METHODS, AttentionObjective, Batch, StepContext, afc, losses
+from avcil.train.network.heads import ProxyHead
+from avcil.train.network.inference import logits
+from avcil.train.network.model import AudioVisualNetwork
+from avcil.train.tokens.residency import ResidentTokens
+from avcil.train.tokens.step_data import StepClips
 
 TERMS = {
     "ce_separated": "cross_entropy",

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from support.golden import FRAMES, assert_close, normal, rng, tensor, unit_rows
 from torch import Tensor
 
-from avcil.train import losses
-from avcil.train.heads import ProxyHead
+from avcil.train.methods import losses
+from avcil.train.network.heads import ProxyHead
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from support.clip_files import numbered, rotate_clockwise, write_clip
 from support.odd_videos import PictureFormat, write_pictures
 
 from avcil.errors import DecodeError
-from avcil.extract.manifest import Clip
 from avcil.extract.prepare import Preparation, PreparedClip
+from avcil.extract.sources.manifest import Clip
 
 FAILS = frozenset({"unreadable", "corrupt", "no-audio", "no-video", "no-frames", "unsupported"})
 OK = frozenset({"ok"})

@@ -10,8 +10,8 @@ from avcil.cache import CacheWriter, TokenCache
 from avcil.cache.schema import CacheClip, CacheInfo, EncoderInfo, TokenSpec
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.plan import plan_run
+from avcil.train.record.run_folder import RunFolder
 from avcil.train.run import train_run
-from avcil.train.run_folder import RunFolder
 
 ODD_LABELS = (
     "<script>document.title='taken over'</script>",

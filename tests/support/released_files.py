@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 
 from avcil.cache import CacheClip
-from avcil.cache.released import AUDIO_NAMES, VISUAL_NAMES
-from avcil.extract.authors_splits import CHECK_NAME, CLIPS_NAME, LABELS_NAME
+from avcil.extract.sources.authors import CHECK_NAME, CLIPS_NAME, LABELS_NAME
+from avcil.published.layout import AUDIO_NAMES, VISUAL_NAMES
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from avcil.extract.vit import AudioConfig, BlockConfig, VisualConfig
+from avcil.extract.encoders.vit import AudioConfig, BlockConfig, VisualConfig
 
 SIZE = BlockConfig(width=12, depth=2, heads=3, mlp_width=20, norm_eps=1e-6)
 VIDEO = VisualConfig("small", SIZE, image_size=16, patch=8, n_frames=4)

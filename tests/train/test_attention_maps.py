@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from avcil.train.attention import Attended
-from avcil.train.attention_maps import channel_contributions, channel_weights, drift, reduce_maps
-from avcil.train.model import AudioVisualNetwork, NetworkOutput, NetworkShape
+from avcil.predict.attention_maps import channel_contributions, channel_weights, drift, reduce_maps
+from avcil.train.network.attention import Attended
+from avcil.train.network.model import AudioVisualNetwork, NetworkOutput, NetworkShape
 
 T, S, D, C = 3, 4, 6, 5
 

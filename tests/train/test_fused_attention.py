@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from avcil.cache.step_tokens import VisualTokens
-from avcil.train import attention_kernels, fused_attention, losses
-from avcil.train.attention import Attended, audio_guided_attention
-from avcil.train.attention_kernels import Kernels, compiling_pays
-from avcil.train.fused_attention import FrozenAttention, FusedAttended, FusedAttention, product_dtype
+from avcil.train.methods import losses
+from avcil.train.network import fused_attention
+from avcil.train.network import kernels as attention_kernels
+from avcil.train.network.attention import Attended, audio_guided_attention
+from avcil.train.network.fused_attention import FrozenAttention, FusedAttended, FusedAttention, product_dtype
+from avcil.train.network.kernels import Kernels, compiling_pays
+from avcil.train.tokens.batches import VisualTokens
 
 Clips = tuple[Tensor, Tensor, Tensor, Tensor]  # tokens, weight, bias, gate
 

@@ -12,13 +12,13 @@ from support.golden import assert_close, load_golden, normal, rng, tensor, unit_
 from support.golden_terms import Precision
 from torch import Tensor
 
-from avcil.cache.resident import ResidentTokens
-from avcil.train import metrics
 from avcil.train.config import RunConfig
 from avcil.train.methods.contract import StepContext
 from avcil.train.methods.nearest_mean import class_means, herd_exemplars, nearness
-from avcil.train.model import AudioVisualNetwork, NetworkOutput, NetworkShape
-from avcil.train.step_data import StepClips
+from avcil.train.network.model import AudioVisualNetwork, NetworkOutput, NetworkShape
+from avcil.train.record import metrics
+from avcil.train.tokens.residency import ResidentTokens
+from avcil.train.tokens.step_data import StepClips
 
 ENTRIES = load_golden("losses")
 PRECISIONS = {

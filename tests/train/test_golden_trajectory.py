@@ -17,16 +17,16 @@ from torch import Tensor
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, EncoderInfo, TokenCache, TokenSpec
 from avcil.train.config import AfcConfig, AvcilConfig, ProtocolConfig, RunConfig, SsilConfig, TrainingConfig
 from avcil.train.draws import Draws
-from avcil.train.heads import Head, HeadKind
-from avcil.train.metrics import average_forgetting, forgetting, mean_accuracy, task_accuracy
-from avcil.train.model import AudioVisualNetwork, NetworkShape
+from avcil.train.network.heads import Head, HeadKind
+from avcil.train.network.inference import logits
+from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.plan import Plan, plan_run
-from avcil.train.predict import logits
 from avcil.train.protocol import clip_set
-from avcil.train.records import StepRecord
+from avcil.train.record.metrics import average_forgetting, forgetting, mean_accuracy, task_accuracy
+from avcil.train.record.records import StepRecord
+from avcil.train.record.run_folder import RunFolder
 from avcil.train.run import train_run
-from avcil.train.run_folder import RunFolder
-from avcil.train.step_data import load_clips
+from avcil.train.tokens.step_data import load_clips
 
 GROUPS = load_golden("trajectory")
 METHODS = {

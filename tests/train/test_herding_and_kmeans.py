@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.train import losses
-from avcil.train.herding import herd, herding
-from avcil.train.kmeans import kmeans
+from avcil.train.methods import losses
+from avcil.train.methods.herding import herd, herding
+from avcil.train.methods.kmeans import kmeans
 
 
 def slowly(features: Tensor, m: int, repeats: bool) -> list[int]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from avcil.cache import SyntheticSpec, write_synthetic_cache
-from avcil.train.journal import read_state
-from avcil.train.run_folder import RunFolder
+from avcil.train.record.journal import read_state
+from avcil.train.record.run_folder import RunFolder
 
 STEPS, EPOCHS, UPDATES = 3, 4, 2  # classes x train / batch = 2 updates an epoch
 TRAIN = """

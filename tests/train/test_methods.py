@@ -14,7 +14,6 @@ from avcil import cli
 from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
 from avcil.errors import ConfigError
 from avcil.report.words import METHOD_TITLES
-from avcil.train import predict
 from avcil.train.config import (
     AvcilConfig,
     NetworkConfig,
@@ -25,9 +24,10 @@ from avcil.train.config import (
 )
 from avcil.train.evaluate import evaluate_run
 from avcil.train.methods import METHODS, Batch, Readout, find_method
+from avcil.train.network import inference as predict
 from avcil.train.plan import plan_run
+from avcil.train.record.run_folder import RunFolder
 from avcil.train.run import TrainProgress, train_run
-from avcil.train.run_folder import RunFolder
 
 ROOT = Path(avcil.__file__).resolve().parent
 SPEC = SyntheticSpec(classes=6, train=8, val=2, test=3, time=2, space=3, width=24, separation=4.0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from avcil.train import metrics
+from avcil.train.record import metrics
 
 MATRIX = [[0.5], [0.9, 0.6], [0.7, 0.8, 1.0]]
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
-from avcil.cache.budget import SHARE, Budget, Demand, TokenPlan, place
 from avcil.errors import ConfigError
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
-from avcil.train.fused_attention import NUMBERS_PER_BLOCK, PROJECTION_BYTES
+from avcil.train.network.fused_attention import NUMBERS_PER_BLOCK, PROJECTION_BYTES
+from avcil.train.network.inference import CLIPS_PER_PASS
 from avcil.train.plan import plan_run
-from avcil.train.predict import CLIPS_PER_PASS
+from avcil.train.record.run_folder import RunFolder
 from avcil.train.run import train_run
-from avcil.train.run_folder import RunFolder
+from avcil.train.tokens.budget import SHARE, Budget, Demand, TokenPlan, place
 
 CONFIG = RunConfig(
     protocol=ProtocolConfig(steps=2, memory=8),
@@ -59,7 +59,7 @@ def test_every_placement_trains_the_same_run(
     assert all(" in RAM" not in line for line in lines)
     assert outcome(streamed) == outcome(resident)
 
-    monkeypatch.setattr("avcil.train.step_data.CLIPS_PER_PASS", 4)  # two passes are less than the set
+    monkeypatch.setattr("avcil.train.tokens.step_data.CLIPS_PER_PASS", 4)  # two passes are less than the set
     clip_gb = 4 * 9 * 64 * 2e-9 + 64 * 4e-9
     mixed, lines = train(cache, tmp_path / "mixed", with_budget(36.5 * clip_gb))
     assert "20 current clips + 8 exemplars, " in lines[1] and "; 12 validation clips, " in lines[1]

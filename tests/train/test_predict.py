@@ -2,9 +2,9 @@
 
 import torch
 
-from avcil.cache.resident import ResidentTokens
-from avcil.train.model import AudioVisualNetwork, NetworkShape
-from avcil.train.predict import logits
+from avcil.train.network.inference import logits
+from avcil.train.network.model import AudioVisualNetwork, NetworkShape
+from avcil.train.tokens.residency import ResidentTokens
 
 
 def test_a_clip_does_not_notice_its_neighbours() -> None:

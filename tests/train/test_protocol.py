@@ -4,7 +4,7 @@ import pytest
 
 from avcil.errors import ConfigError
 from avcil.train.config import ProtocolConfig
-from avcil.train.memory import random_exemplars
+from avcil.train.methods.random_exemplars import random_exemplars
 from avcil.train.protocol import Protocol, build_protocol, clip_set, exemplar_set, group_clips
 
 NAMES = [f"c{index}" for index in (3, 0, 2, 1, 4, 6, 5)]

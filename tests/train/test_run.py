@@ -10,17 +10,17 @@ import torch
 from support.small_disk import small_disk
 
 from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
-from avcil.cache.resident import ResidentTokens
 from avcil.errors import ConfigError, RunError
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.draws import Draws
 from avcil.train.evaluate import evaluate_run
 from avcil.train.loop import epoch_batches
-from avcil.train.model import NetworkShape
+from avcil.train.network.model import NetworkShape
 from avcil.train.plan import plan_run
+from avcil.train.record.run_folder import RunFolder
 from avcil.train.run import TrainProgress, train_run
-from avcil.train.run_folder import RunFolder
-from avcil.train.step_data import StepClips
+from avcil.train.tokens.residency import ResidentTokens
+from avcil.train.tokens.step_data import StepClips
 
 SPEC = SyntheticSpec(classes=6, train=10, val=3, test=4, time=4, space=4, width=64, separation=4.0)
 CONFIG = RunConfig(

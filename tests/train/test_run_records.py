@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from avcil.train.environment import describe_environment
-from avcil.train.journal import Journal, read_state
 from avcil.train.loop import EpochRecord
-from avcil.train.run_folder import find_runs
-from avcil.train.step_costs import StepMeter
+from avcil.train.record.environment import describe_environment
+from avcil.train.record.journal import Journal, read_state
+from avcil.train.record.run_folder import find_runs
+from avcil.train.record.step_costs import StepMeter
 
 CPU = torch.device("cpu")
 RECORD = EpochRecord(loss=0.5, terms={"cross_entropy": 0.5}, val_accuracy=None)

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.train import losses
-from avcil.train.heads import PROXIES_PER_CLASS, ProxyHead
-from avcil.train.kmeans import kmeans
+from avcil.train.methods import losses
 from avcil.train.methods.contract import Batch, Method, Objective, StepContext
+from avcil.train.methods.kmeans import kmeans
 from avcil.train.methods.nearest_mean import NEAREST_MEAN, herd_exemplars
-from avcil.train.model import AudioVisualNetwork, NetworkOutput
-from avcil.train.predict import CLIPS_PER_PASS, outputs
+from avcil.train.network.heads import PROXIES_PER_CLASS, ProxyHead
+from avcil.train.network.inference import CLIPS_PER_PASS, outputs
+from avcil.train.network.model import AudioVisualNetwork, NetworkOutput
 
 
 @dataclass(frozen=True)

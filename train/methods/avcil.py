@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.train import losses
 from avcil.train.config import AvcilConfig, Fidelity
+from avcil.train.methods import losses
 from avcil.train.methods.contract import (
     AttentionObjective,
     Batch,
@@ -22,8 +22,8 @@ from avcil.train.methods.contract import (
     cross_entropy_objective,
 )
 from avcil.train.methods.ssil import distillation
-from avcil.train.model import NetworkOutput
-from avcil.train.predict import frozen_attention
+from avcil.train.network.inference import frozen_attention
+from avcil.train.network.model import NetworkOutput
 
 CLASS_WEIGHT: dict[Fidelity, float] = {"released": 1.0, "corrected": 0.07}
 

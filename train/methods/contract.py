@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avcil.train.config import Modality, RunConfig
-from avcil.train.fused_attention import FrozenAttention
-from avcil.train.heads import HeadKind
-from avcil.train.model import AudioVisualNetwork, NetworkOutput
-from avcil.train.predict import unit_features
-from avcil.train.step_data import StepClips
+from avcil.train.network.fused_attention import FrozenAttention
+from avcil.train.network.heads import HeadKind
+from avcil.train.network.inference import unit_features
+from avcil.train.network.model import AudioVisualNetwork, NetworkOutput
+from avcil.train.tokens.step_data import StepClips
 
 ALL_MODALITIES: tuple[Modality, ...] = ("audio-visual", "audio", "visual")
 

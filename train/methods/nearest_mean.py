@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.train.herding import herd
 from avcil.train.methods.contract import Readout, StepContext
-from avcil.train.model import NetworkOutput
+from avcil.train.methods.herding import herd
+from avcil.train.network.model import NetworkOutput
 
 
 def herd_exemplars(context: StepContext) -> list[Tensor]:

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.train import losses
+from avcil.train.methods import losses
 from avcil.train.methods.contract import Batch, Method, Objective, StepContext, cross_entropy_objective
-from avcil.train.model import NetworkOutput
-from avcil.train.predict import logits
+from avcil.train.network.inference import logits
+from avcil.train.network.model import NetworkOutput
 
 
 def prepare(context: StepContext) -> Objective:

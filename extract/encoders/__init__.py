@@ -1,0 +1,1 @@
+"""Frozen encoders: networks, their published weights, and the factories of users."""

@@ -1,0 +1,1 @@
+"""Media files: the wanted frames and the sound of one clip."""

@@ -1,0 +1,125 @@
+"""Owns finding the file of a listed clip among many, by the names that data sets are downloaded under."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avcil.errors import ManifestError
+from avcil.extract.sources.clip import MEDIA_SUFFIXES, SPLIT_NAMES, Entry, name_text, timed_name
+
+
+@dataclass
+class VideoIndex:
+    """All media files below `root`, by name and by the video and second that the name says."""
+
+    root: Path
+    _by_stem: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    _by_start: dict[tuple[str, int], list[Path]] = field(default_factory=lambda: defaultdict(list))
+    _by_video: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            raise ManifestError(f"{self.root}: no such folder of videos; name it with --videos")
+        for path in media_files_below(self.root):
+            self._by_stem[path.stem].append(path)
+            if timed := timed_name(path.stem):
+                self._by_start[timed[:2]].append(path)
+                self._by_video[timed[0]].append(path)
+
+    def find(self, entry: Entry, *, alone: bool) -> Path | None:
+        """The file of a clip, None if there is none.
+
+        `<video>_<start>_<end>` and `<video>_<start>`, in seconds (padded to six digits or not) or in
+        milliseconds, and, where the list names no other clip of the video (`alone`), `<video>`. A clip
+        without times is `<video>`, or the only file that was cut from it. Of several files the one in a
+        folder named like the class, then like the split, is taken.
+
+        Raises `ManifestError` if several remain.
+        """
+        for candidates in self._candidates(entry, alone):
+            if candidates:
+                path = self._choose(candidates, entry)
+                return path if path.is_file() else None  # a link may lead nowhere
+        return None
+
+    def expected(self, entry: Entry) -> Path:
+        """Where the file of a clip that is not there would be."""
+        return self.root / f"{entry.id}.mp4"
+
+    def folder_label(self, path: Path) -> str | None:
+        """The class folder that a file lies in, if it does."""
+        name = name_text(path.parent.name)
+        return None if path.parent == self.root or name.lower() in SPLIT_NAMES else name
+
+    def folder_split(self, path: Path) -> str | None:
+        """The split folder that a file lies in, if it does."""
+        parts = [part.lower() for part in path.relative_to(self.root).parts[:-1]]
+        return next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), None)
+
+    def _candidates(self, entry: Entry, alone: bool) -> Iterator[list[Path]]:
+        yield self._by_stem.get(entry.id, [])
+        start = entry.start
+        if start is None:
+            yield self._by_stem.get(entry.video, [])
+            yield self._by_video.get(entry.video, [])
+            return
+        ends = ("",) if entry.end is None else (f"_{entry.end:06d}", f"_{entry.end}", "")
+        for end in ends:
+            yield self._by_stem.get(f"{entry.video}_{start:06d}{end}", [])
+            yield self._by_stem.get(f"{entry.video}_{start}{end}", [])
+        for unit in (1, 1000):  # seconds, milliseconds
+            if unit == 1 or start:
+                yield [
+                    path
+                    for path in self._by_start.get((entry.video, start * unit), [])
+                    if _same_end(path, entry.end, unit)
+                ]
+        if alone:
+            yield self._by_stem.get(entry.video, [])
+
+    def _choose(self, paths: list[Path], entry: Entry) -> Path:
+        for name in (entry.label, entry.split):
+            if name is not None and len(paths) > 1:
+                wanted = _folded(name)
+                paths = [path for path in paths if wanted in self._folders(path)] or paths
+        if len(paths) > 1:
+            first, second = sorted(paths)[:2]
+            raise ManifestError(
+                f"{self.root}: clip {entry.id!r} has {len(paths)} files, {first.relative_to(self.root)} and "
+                f"{second.relative_to(self.root)}: move all but one away or name a smaller folder by --videos"
+            )
+        return paths[0]
+
+    def _folders(self, path: Path) -> set[str]:
+        names = {_folded(name_text(part)) for part in path.relative_to(self.root).parts[:-1]}
+        return names | {SPLIT_NAMES[name] for name in names & SPLIT_NAMES.keys()}
+
+
+def _same_end(path: Path, end: int | None, unit: int) -> bool:
+    timed = timed_name(path.stem)
+    return timed is None or timed[2] is None or end is None or timed[2] == end * unit
+
+
+def _folded(name: str) -> str:
+    """Class folders often have `_` for a blank, other case, or another form of the same letters."""
+    return unicodedata.normalize("NFC", name).replace("_", " ").casefold().strip()
+
+
+def media_files_below(root: Path) -> Iterable[Path]:
+    """All media files, links to folders followed once, hidden names left out; in a stable order."""
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES:  # noqa: PTH122
+                yield Path(folder, name)

@@ -1,0 +1,195 @@
+"""Owns which clips a source holds and which of their videos are there; knows no media and no encoder."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from avcil.errors import ManifestError
+from avcil.extract.sources.annotations import (
+    AVE_ALL,
+    AVE_HEADER,
+    AVE_SETS,
+    read_ave,
+    read_kinetics,
+    read_vggsound,
+)
+from avcil.extract.sources.authors import CLIPS_NAME, read_authors
+from avcil.extract.sources.clip import SPLIT_NAMES, Clip, Entry, bare_name, timed_name
+from avcil.extract.sources.csv_table import REQUIRED_COLUMNS, read_csv
+from avcil.extract.sources.find_videos import VideoIndex
+from avcil.extract.sources.folder import read_folder
+from avcil.extract.sources.lists import choose, place
+from avcil.extract.sources.splits import SplitRule
+
+__all__ = ["Clip", "Format", "Manifest", "SourceOptions", "read_manifest", "read_source"]
+
+Format = Literal["auto", "folder", "csv", "ave", "vggsound", "kinetics", "authors"]
+FIRST_BYTES = 65_536  # of a file, to tell its format
+LISTS: dict[Format, Callable[[Path], list[Entry]]] = {
+    "ave": read_ave,
+    "vggsound": read_vggsound,
+    "kinetics": read_kinetics,
+    "authors": read_authors,
+}
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How to read a source.
+
+    `videos`: the folder that the videos of a list, or the paths of a CSV, are in; by default the source's.
+    `only`: a file of ids, one a line, to take from a list. `split`: for sources that do not say.
+    """
+
+    format: Format = "auto"
+    videos: Path | None = None
+    only: Path | None = None
+    split: SplitRule = field(default_factory=SplitRule)
+
+    def __post_init__(self) -> None:
+        if self.format not in get_args(Format):
+            raise ManifestError(f"format is {self.format!r}; it must be one of {', '.join(get_args(Format))}")
+
+
+@dataclass(frozen=True)
+class ClassCoverage:
+    """How many clips of a class are listed, and of how many the video is there."""
+
+    label: str
+    listed: int
+    present: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The clips of a source, in its order. Those in `missing` have no file: each fails alone, later.
+
+    `unplaced`: ids that are listed and cannot become clips: no file says their class, or the source does not
+    hold them.
+    """
+
+    format: Format
+    clips: tuple[Clip, ...]
+    missing: tuple[Clip, ...] = ()
+    unplaced: tuple[str, ...] = ()
+
+    def coverage(self) -> list[ClassCoverage]:
+        """Listed and present clips by class, the smallest share present first."""
+        listed = Counter(clip.label for clip in self.clips)
+        lacking = Counter(clip.label for clip in self.missing)
+        classes = [ClassCoverage(label, n, n - lacking[label]) for label, n in listed.items()]
+        return sorted(classes, key=lambda one: one.present / one.listed)
+
+
+def read_source(source: Path, *, split: SplitRule) -> list[Clip]:
+    """List the clips of a source whose videos lie with it, its format detected; see `read_manifest`."""
+    return list(read_manifest(source, SourceOptions(split=split)).clips)
+
+
+def read_manifest(source: Path, options: SourceOptions) -> Manifest:
+    """List the clips of a folder of class folders, a CSV, or a published list; `docs/sources.md` shows each.
+
+    Raises `ManifestError`, one line: what is wrong, where, what to do.
+    """
+    if not source.exists():
+        raise ManifestError(
+            f"{source}: no such file or folder; give a CSV, a list or a folder of class folders"
+        )
+    format = detect(source) if options.format == "auto" else options.format
+    if format in LISTS:
+        manifest = _read_list(source, format, options)
+    else:
+        manifest = _read_direct(source, format, options)
+    if len(manifest.missing) == len(manifest.clips):
+        remedy = "; name the folder of the videos by --videos" if format != "folder" else ""
+        first = f", the first would be {manifest.clips[0].path}" if manifest.clips else ""
+        n = len(manifest.clips) + len(manifest.unplaced)
+        raise ManifestError(f"{source}: none of its {n} clips exists{first}{remedy}")
+    return manifest
+
+
+def detect(source: Path) -> Format:
+    """The format of a source, by the names of its files or the first row of the file; `csv` if unknown."""
+    if source.is_dir():
+        names = {path.name.lower() for path in source.iterdir()}
+        if CLIPS_NAME.lower() in names:
+            return "authors"
+        if names & {*AVE_SETS, AVE_ALL}:
+            return "ave"
+        lists = (path for path in source.glob("*.csv") if path.stem.lower() in SPLIT_NAMES and path.is_file())
+        return "kinetics" if any(_format_of_file(path) == "kinetics" for path in lists) else "folder"
+    return "authors" if source.name == CLIPS_NAME else _format_of_file(source)
+
+
+def _format_of_file(path: Path) -> Format:
+    try:
+        with path.open("rb") as file:
+            text = file.read(FIRST_BYTES).decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror or error})") from error
+    rows = (line.strip() for line in text.split("\n"))
+    line = next((row for row in rows if row and not row.startswith("# ")), "")
+    if line.startswith(AVE_HEADER) or (line.count("&") >= 4 and line.rsplit("&", 1)[1].strip().isdecimal()):
+        return "ave"
+    try:
+        fields = [part.strip() for part in next(csv.reader([line], skipinitialspace=True), [])]
+    except csv.Error:
+        return "csv"
+    if "youtube_id" in fields and "time_start" in fields:
+        return "kinetics"
+    if set(REQUIRED_COLUMNS) <= set(fields):
+        return "csv"
+    if len(fields) == 4 and fields[3] in SPLIT_NAMES and fields[1].removesuffix(".0").isdecimal():
+        return "vggsound"
+    if fields and timed_name(bare_name(fields[0])):
+        return "kinetics"
+    return "csv"
+
+
+def _read_direct(source: Path, format: Format, options: SourceOptions) -> Manifest:
+    """A folder or a CSV: it says itself where the files are."""
+    if source.is_dir() != (format == "folder"):
+        wanted = "a folder of class folders" if format == "folder" else "a CSV file"
+        raise ManifestError(f"{source}: --format {format} expects {wanted}")
+    if options.only is not None:
+        raise ManifestError(
+            f"{source}: --list goes with {', '.join(LISTS)}; leave the others out of the {format}"
+        )
+    if format == "folder":
+        if options.videos is not None:
+            raise ManifestError(f"{source}: --videos goes with a list or a CSV; a folder holds its videos")
+        clips = read_folder(source, options.split)
+    else:
+        clips = read_csv(source, options.videos or source.parent)
+    return Manifest(format, tuple(clips), tuple(clip for clip in clips if not _is_there(clip.path)))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _read_list(source: Path, format: Format, options: SourceOptions) -> Manifest:
+    if format == "authors" and source.is_file():
+        source = source.parent
+    if format in ("vggsound", "authors") and source.is_dir() != (format == "authors"):
+        wanted = "the folder of the split files" if format == "authors" else "the CSV file"
+        raise ManifestError(f"{source}: --format {format} expects {wanted}")
+    entries = LISTS[format](source)
+    unplaced: list[str] = []
+    if not entries:
+        raise ManifestError(f"{source}: no clips in it; read as {format}, another format needs --format")
+    if options.only is not None:
+        entries, unplaced = choose(entries, options.only)
+    index = VideoIndex(options.videos or (source if source.is_dir() else source.parent))
+    placed = place(entries, index, options.split)
+    return Manifest(
+        format, tuple(placed.clips), tuple(placed.missing), tuple(dict.fromkeys(unplaced + placed.unplaced))
+    )

@@ -1,0 +1,95 @@
+"""Owns what the authors of AV-CIL published: names of files, shapes, encoders. Writes nothing.
+
+Letters: T time, S space, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from avcil.cache.schema import CacheClip, EncoderInfo
+from avcil.errors import CacheError
+from avcil.published.features import Features
+
+VISUAL_NAMES = ("visual_pretrained_feature_dict.npy", "visual_features.h5")
+AUDIO_NAMES = ("audio_pretrained_feature_dict.npy",)
+TIME = 8  # 16 frames in tubelets of 2
+SAMPLED = 16  # clips whose shapes are looked at
+
+
+def find_released(folder: Path, names: Sequence[str], option: str) -> Path:
+    """Find the one file called like one of `names` in a folder, at any depth; links are followed.
+
+    Raises `CacheError`: none, or several (names them); `option` is what names it on the command line.
+    """
+    if not folder.is_dir():
+        raise CacheError(f"{folder}: no such folder; give the one that the features were unpacked into")
+    found = sorted(path for path in _files_below(folder) if path.name in names)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise CacheError(f"{folder}: no {' or '.join(names)} in it; name the file by {option}")
+    listed = ", ".join(str(path) for path in found[:3])
+    raise CacheError(f"{folder}: {len(found)} files could be meant ({listed}); name one by {option}")
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        if (real := Path(here).resolve()) in seen:  # a link that leads back
+            folders.clear()
+        else:
+            seen.add(real)
+            yield from (Path(here, name) for name in names)
+
+
+def released_encoder(kind: str, name: str) -> EncoderInfo:
+    """Say which encoder made the released features of a `kind`, as far as it is known.
+
+    Its weights are not published with them, so the fingerprint is that of a statement: tokens of an encoder
+    whose weights are known have another one and are not mixed with these.
+    """
+    words = f"not published; {kind} features as released by the authors of AV-CIL (ICCV 2023)"
+    return EncoderInfo(f"{name}-released", hashlib.sha256(words.encode("ascii")).hexdigest(), words)
+
+
+def released_shapes(
+    clips: Sequence[CacheClip], visual: Features, audio: Features
+) -> tuple[tuple[int, int, int], tuple[int]]:
+    """The commonest shapes of the first clips, as (T, S, D) and (D,).
+
+    Visual features are [T*S, D] in the order (t, h, w). A damaged clip has no say. Raises `CacheError` where
+    the features are not of these clips, all damaged, or not of such a shape.
+    """
+    both = [clip.id for clip in clips if clip.id in visual.ids and clip.id in audio.ids][:SAMPLED]
+    if not both:
+        theirs = next(iter(visual.ids), None)
+        raise CacheError(
+            f"none of the {len(clips)} clips of the split files has features in both {visual.path} and "
+            f"{audio.path}: the splits name {clips[0].id!r}, the features {theirs!r}: give the files of one "
+            "data set"
+        )
+    seen, heard = _commonest_shape(visual, both), _commonest_shape(audio, both)
+    if len(seen) != 2 or seen[0] % TIME or not seen[0] or len(heard) != 1:
+        raise CacheError(
+            f"clip {both[0]!r}: visual features {list(seen)} in {visual.path}, audio {list(heard)} in "
+            f"{audio.path}: expected [{TIME} x S, D] and [D]"
+        )
+    return (TIME, seen[0] // TIME, seen[1]), (heard[0],)
+
+
+def _commonest_shape(features: Features, ids: Sequence[str]) -> tuple[int, ...]:
+    shapes: Counter[tuple[int, ...]] = Counter()
+    damage: CacheError | None = None
+    for clip_id in ids:
+        try:
+            shapes[features.shape(clip_id)] += 1
+        except CacheError as error:
+            damage = error
+    if damage is not None and not shapes:
+        raise damage
+    return shapes.most_common(1)[0][0]

@@ -1,0 +1,152 @@
+"""Owns the page that compares methods: curves, bars with their spread over seeds; computes no statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from avcil.report.comparison import METRICS, MODALITY_ORDER, Comparison, ComparisonRow
+from avcil.report.comparison_text import columns, difference, heading, legend
+from avcil.report.pages.charts import Axes, Line, line_chart
+from avcil.report.pages.curves import percent_ticks, step_ticks
+from avcil.report.pages.page import Chart, render
+from avcil.report.statistics import Sample
+from avcil.report.words import METHOD_TITLES, MODALITY_WORDS, signed
+from avcil.train.record.metrics import DEFINITIONS
+
+COLOURS = 6  # of methods, before they come round again as dashes
+LABEL_WIDTH = 96  # of a curve's label, which is cut to what fits
+LABEL_LETTERS = 14
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a row.
+
+    Attributes:
+        text, spread: in percent; `spread` is "" for a single run.
+        bar: the mean, and
+        low, high: the mean minus and plus a deviation, cut to [0, 1] as a bar can show them.
+    """
+
+    text: str
+    spread: str
+    bar: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: `style` is the colour its curve has too."""
+
+    name: str
+    modality: str
+    runs: int
+    style: str
+    cells: Sequence[Cell]
+    difference: str | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """What may be compared with each other."""
+
+    heading: str
+    legend: str
+    intro: str
+    charts: Sequence[Chart]
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+
+def compare_page(comparisons: Sequence[Comparison]) -> str:
+    """One page for all tables of a comparison."""
+    return render(
+        "compare.html",
+        sections=[_section(one) for one in comparisons],
+        definitions={metric: DEFINITIONS[metric] for metric in ("accuracy", *METRICS)},
+    )
+
+
+def _section(comparison: Comparison) -> Section:
+    methods = list(dict.fromkeys(_name(row) for row in comparison.rows))
+    styles = {name: f"c{k % COLOURS}{' dashed' if k >= COLOURS else ''}" for k, name in enumerate(methods)}
+    charts = []
+    for modality in MODALITY_ORDER:
+        rows = [row for row in comparison.rows if row.modality == modality]
+        if rows:
+            charts.append(_chart(modality, rows, styles, comparison))
+    names = [metric.replace("_", " ") for metric in METRICS]
+    if comparison.baseline is not None:
+        names.append(columns(comparison)[-1])
+    intro = (
+        f"Every row learned the same {comparison.classes} classes in the same {len(comparison.step_sizes)} "
+        "steps from the same tokens. At the end, guessing would be right for "
+        f"{signed(1 / comparison.classes)} %."
+    )
+    return Section(
+        heading=heading(comparison),
+        legend=legend(comparison),
+        intro=intro,
+        charts=charts,
+        columns=names,
+        rows=[_row(row, styles, comparison) for row in comparison.rows],
+    )
+
+
+def _row(row: ComparisonRow, styles: dict[str, str], comparison: Comparison) -> Row:
+    return Row(
+        name=_name(row),
+        modality=row.modality,
+        runs=len(row.seeds),
+        style=styles[_name(row)],
+        cells=[_cell(row.samples[metric]) for metric in METRICS],
+        difference=None if comparison.baseline is None else _difference(row),
+    )
+
+
+def _cell(value: Sample | None) -> Cell:
+    if value is None:
+        return Cell(signed(None), "", 0.0, 0.0, 0.0)
+    spread = value.deviation or 0.0
+    cut = [min(max(x, 0.0), 1.0) for x in (value.mean, value.mean - spread, value.mean + spread)]
+    return Cell(signed(value.mean), "" if value.deviation is None else f"± {signed(value.deviation)}", *cut)
+
+
+def _difference(row: ComparisonRow) -> str:
+    text = difference(row.differences.get("mean_accuracy"))
+    return text.replace("-", "\N{MINUS SIGN}").replace("±", " ± ")
+
+
+def _chart(
+    modality: str, rows: Sequence[ComparisonRow], styles: dict[str, str], comparison: Comparison
+) -> Chart:
+    steps = len(comparison.step_sizes)
+    lines = [
+        Line(
+            _name(row) if len(_name(row)) <= LABEL_LETTERS else f"{_name(row)[: LABEL_LETTERS - 1]}…",
+            [(step, one.mean) for step, one in enumerate(row.accuracy, start=1)],
+            f"{styles[_name(row)]} dots",
+            spread=[one.deviation for one in row.accuracy],
+        )
+        for row in rows
+    ]
+    axes = Axes(
+        title=f"Accuracy after each step, {modality}",
+        description="; ".join(f"{_name(row)} ends at {signed(row.accuracy[-1].mean)} %" for row in rows),
+        y_ticks=percent_ticks(0.0, 1.0),
+        x_ticks=step_ticks({step: step for step in range(1, steps + 1)}),
+        x_title="after step",
+        x_range=(1, steps),
+        label_width=LABEL_WIDTH,
+        width=400,
+        height=260,
+    )
+    how = MODALITY_WORDS[modality].capitalize()
+    note = f"{how}: test clips of all classes seen so far that are named right, in percent"
+    return Chart(modality.capitalize(), note, line_chart(axes, lines))
+
+
+def _name(row: ComparisonRow) -> str:
+    return METHOD_TITLES.get(row.method, row.method) + (f" ({row.variant})" if row.variant else "")

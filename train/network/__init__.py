@@ -1,0 +1,1 @@
+"""The trained network: fusion, attention and classifier."""

@@ -1,0 +1,148 @@
+"""Owns the trained network, fusion, attention and growing classifier, in one file; knows no losses.
+
+Letters: B batch, T time, S space, D width, C classes seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from avcil.train.config import Modality
+from avcil.train.network.attention import Attended, audio_guided_attention
+from avcil.train.network.fused_attention import FrozenAttention, FusedAttended, FusedAttention
+from avcil.train.network.heads import Head, HeadKind, grown, make_head
+from avcil.train.tokens.batches import VisualTokens
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """What decides the parameters.
+
+    Attributes:
+        modality: which tokens are looked at.
+        audio_width, visual_width: D of the tokens.
+        classes: C, number of classes seen.
+        head: linear classifier or proxies.
+        attention: sound guides where and when to look (audio-visual only); without it, tokens are averaged.
+        frozen: number of classes whose proxies are frozen.
+    """
+
+    modality: Modality
+    audio_width: int
+    visual_width: int
+    classes: int
+    head: HeadKind = "linear"
+    attention: bool = True
+    frozen: int = 0
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """One forward pass. What a modality lacks is None.
+
+    Attributes:
+        logits: [B, C] scores of the head.
+        fused: [B, D] the feature the head sees.
+        audio: fa [B, D] after the rectifier.
+        visual: fv [B, D] after the rectifier.
+        pooled: [B, D] visual tokens, averaged or summed under the attention.
+        attended: what the attention made of them (audio-visual with attention only).
+    """
+
+    logits: Tensor
+    fused: Tensor
+    audio: Tensor | None
+    visual: Tensor | None
+    pooled: Tensor | None
+    attended: FusedAttended | None
+
+
+class AudioVisualNetwork(nn.Module):
+    """Fusion, attention and classifier on frozen tokens (AV-CIL, section 3.2).
+
+    Both features have the visual width, so audio and visual tokens may differ in width.
+
+    Attributes:
+        shape: what decided the parameters.
+        fused: how the attention is computed: the precision of its products, compiled or not. Not a parameter;
+            from the beginning it has the parameters' precision.
+    """
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.fused = FusedAttention()
+        width = shape.audio_width if shape.modality == "audio" else shape.visual_width
+        if shape.modality != "visual":
+            self.audio_projection = nn.Linear(shape.audio_width, width)
+        if shape.modality != "audio":
+            self.visual_projection = nn.Linear(shape.visual_width, width)
+        if self.looks:
+            self.audio_attention = nn.Linear(shape.audio_width, width)
+            self.visual_attention = nn.Linear(shape.visual_width, width)
+        self.classifier: Head = make_head(shape.head, width, shape.classes, shape.frozen)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the parameters."""
+        return next(self.parameters()).dtype
+
+    @property
+    def looks(self) -> bool:
+        """Whether sound guides where and when to look."""
+        return self.shape.modality == "audio-visual" and self.shape.attention
+
+    def forward(
+        self,
+        audio: Tensor | None,
+        visual: VisualTokens | Tensor | None,
+        teacher: FrozenAttention | None = None,
+    ) -> NetworkOutput:
+        """Classify clips.
+
+        Args:
+            audio: [B, D] audio vectors; not looked at by a visual network.
+            visual: [B, T, S, D] visual tokens; not looked at by an audio network.
+            teacher: the old network's attention to the last n_e clips, which the attention is compared with.
+        """
+        fa = fv = pooled = attended = None
+        if self.shape.modality != "visual":
+            assert audio is not None
+            fa = self.audio_projection(audio).relu()
+        if self.shape.modality != "audio":
+            tokens = VisualTokens.of(visual) if isinstance(visual, Tensor) else visual
+            assert tokens is not None
+            if self.looks:
+                assert audio is not None
+                layer = self.visual_attention
+                attended = self.fused(tokens, layer.weight, layer.bias, self._gate(audio), teacher)
+                pooled = attended.pooled
+            else:
+                # As means are kept that were computed once: in float64.
+                pooled = tokens.widened(self.dtype).mean(dim=(1, 2), dtype=torch.float64).to(self.dtype)
+            fv = self.visual_projection(pooled).relu()
+        features = [feature for feature in (fa, fv) if feature is not None]
+        fused = features[0] if len(features) == 1 else features[0] + features[1]
+        return NetworkOutput(self.classifier(fused), fused, fa, fv, pooled, attended)
+
+    def freeze(self, audio: Tensor, visual: VisualTokens, clips: int) -> FrozenAttention:
+        """The attention to some of `clips` clips in all, as a teacher's; for networks that look."""
+        layer = self.visual_attention
+        return self.fused.freeze(visual, layer.weight, layer.bias, self._gate(audio), clips=clips)
+
+    def maps(self, audio: Tensor, visual: Tensor) -> Attended:
+        """Both attention maps of clips [B, D] and [B, T, S, D], for looking at; for networks that look."""
+        projected = self.visual_attention(visual).tanh()
+        return audio_guided_attention(projected, self._gate(audio), visual)
+
+    def _gate(self, audio: Tensor) -> Tensor:
+        return self.audio_attention(audio).tanh()
+
+    def grow(self, new: Head) -> None:
+        """Append the classes of a step, as `new` has them; those that are there stay as they are."""
+        self.classifier = grown(self.classifier, new)
+        frozen = self.shape.classes if self.shape.head == "proxies" else 0
+        self.shape = replace(self.shape, classes=self.classifier.out_features, frozen=frozen)

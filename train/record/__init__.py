@@ -1,0 +1,1 @@
+"""The record of a run: its files, its numbers, its circumstances."""

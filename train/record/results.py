@@ -1,0 +1,211 @@
+"""Owns the numbers of a run and its `results.json`; computes them from recorded predictions, not tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from avcil.errors import RunError
+from avcil.files import write_text
+from avcil.train.config import RunConfig
+from avcil.train.protocol import Protocol
+from avcil.train.record import metrics
+from avcil.train.record.journal import read_state
+from avcil.train.record.run_folder import RunFolder, find_runs
+
+RESULTS = "results.json"
+MOST_CONFUSED = 10
+Split = Literal["test", "val"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The numbers of a run; definitions in `avcil.train.record.metrics.DEFINITIONS`, all as fractions.
+
+    Attributes:
+        name: protocol name.
+        method, modality, fidelity: what was trained.
+        classes: class labels in learning order.
+        step_sizes: classes per step.
+        seed, epochs, select, memory: how it was trained; `select` says which epoch of a step was kept.
+        split: whose clips were classified, "test" or "val".
+        clips: their number, of all classes.
+        accuracy: A_t after every step.
+        matrix: rows a[t][0..t].
+        per_class: accuracy of every class after the last step.
+        per_class_learned: accuracy of every class after the step it came with.
+        confusion: after the last step, clips of each class (row) that were taken for each class (column).
+    """
+
+    name: str
+    method: str
+    modality: str
+    fidelity: str
+    classes: list[str]
+    step_sizes: list[int]
+    seed: int
+    epochs: int
+    select: str
+    memory: int
+    split: Split
+    clips: int
+    accuracy: list[float]
+    matrix: list[list[float]]
+    per_class: dict[str, float]
+    per_class_learned: dict[str, float]
+    confusion: list[list[int]]
+    mean_accuracy: float
+    last_accuracy: float
+    forgetting: list[float | None]
+    average_forgetting: float | None
+    backward_transfer: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the clips of all classes seen after a step were classified: columns, in set order."""
+
+    predicted: Sequence[int]
+    true: Sequence[int]
+
+
+def measure(run: RunFolder, outcomes: Sequence[Outcome], split: Split = "test") -> Evaluation:
+    """The numbers of a finished run, from one outcome per step; every class needs clips in it."""
+    config, facts = run.config, run.facts
+    tasks = Protocol(facts.classes, facts.step_sizes, facts.memory).tasks
+    accuracies = [metrics.accuracy(one.predicted, one.true) for one in outcomes]
+    matrix = [
+        metrics.task_accuracy(one.predicted, one.true, tasks[: step + 1]) for step, one in enumerate(outcomes)
+    ]
+    last = outcomes[-1]
+    of_class = _of_classes(last, range(len(facts.classes)))
+    learned = [value for one, task in zip(outcomes, tasks, strict=True) for value in _of_classes(one, task)]
+    return Evaluation(
+        name=config.name,
+        method=config.method,
+        modality=config.modality,
+        fidelity=config.fidelity,
+        classes=list(facts.classes),
+        step_sizes=list(facts.step_sizes),
+        seed=config.training.seed,
+        epochs=config.training.epochs,
+        select=config.training.select,
+        memory=facts.memory,
+        split=split,
+        clips=len(last.true),
+        accuracy=accuracies,
+        matrix=matrix,
+        per_class=dict(zip(facts.classes, of_class, strict=True)),
+        per_class_learned=dict(zip(facts.classes, learned, strict=True)),
+        confusion=metrics.confusion_matrix(last.predicted, last.true, len(facts.classes)),
+        mean_accuracy=metrics.mean_accuracy(accuracies),
+        last_accuracy=accuracies[-1],
+        forgetting=metrics.forgetting(matrix),
+        average_forgetting=metrics.average_forgetting(matrix),
+        backward_transfer=metrics.backward_transfer(matrix),
+    )
+
+
+def _of_classes(outcome: Outcome, columns: range) -> list[float]:
+    single = [range(column, column + 1) for column in columns]
+    return metrics.task_accuracy(outcome.predicted, outcome.true, single)
+
+
+def recorded_results(run: RunFolder) -> Evaluation:
+    """The numbers of a finished run from what training recorded; needs no cache.
+
+    Raises:
+        RunError: the run is unfinished, a record is damaged, or `results.json` says something else.
+    """
+    run.require_finished()
+    result = measure(
+        run, [Outcome(record.predicted, record.true) for record in map(run.record, range(run.steps_done))]
+    )
+    _check_written(run.path / RESULTS, result)
+    return result
+
+
+def write_results(run: RunFolder) -> None:
+    """Write `results.json` of a finished run, unless it is there.
+
+    Raises:
+        RunError: as `recorded_results`.
+    """
+    result = recorded_results(run)
+    if not (run.path / RESULTS).exists():
+        write_text(run.path / RESULTS, to_json(result))
+
+
+def _check_written(path: Path, result: Evaluation) -> None:
+    if not path.exists():
+        return
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        differing = [key for key, value in asdict(result).items() if written[key] != value]
+    except (ValueError, KeyError, TypeError) as error:
+        differing = [f"{type(error).__name__}: {error}"]
+    if differing:
+        raise RunError(
+            f"{path} does not say what the steps' records do ({', '.join(differing)}); delete it and give "
+            "the same avcil train command again to write it anew"
+        )
+
+
+def to_json(result: Evaluation) -> str:
+    """The numbers with their definitions, as one JSON object with a line for every name."""
+    confused = metrics.most_confused(result.confusion, result.classes, MOST_CONFUSED)
+    table: dict[str, Any] = {
+        **asdict(result),
+        "most_confused": [asdict(one) for one in confused],
+        "definitions": metrics.DEFINITIONS,
+    }
+    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run with its numbers.
+
+    Attributes:
+        path: its folder.
+        config: how it was trained.
+        cache_fingerprint: of the tokens it was trained on.
+        result: its numbers, from its records.
+    """
+
+    path: Path
+    config: RunConfig
+    cache_fingerprint: str
+    result: Evaluation
+
+
+@dataclass(frozen=True)
+class FoundRuns:
+    """The runs of some folders; `unfinished` says for each that is not how far it is."""
+
+    finished: list[FinishedRun]
+    unfinished: list[str]
+
+
+def read_runs(paths: Iterable[Path]) -> FoundRuns:
+    """The numbers of runs and of all runs in folders of runs; no cache is needed.
+
+    Raises:
+        RunError: a path is no run and holds none, or a run is damaged.
+    """
+    finished, unfinished = [], []
+    for path in find_runs(paths):
+        run = RunFolder.open(path)
+        steps = len(run.facts.step_sizes)
+        if run.steps_done == steps:
+            fingerprint = run.facts.cache_fingerprint
+            finished.append(FinishedRun(path, run.config, fingerprint, recorded_results(run)))
+            continue
+        state = read_state(path)
+        within = f", epoch {state.epochs_done} of {state.epochs}" if state and state.epochs_done else ""
+        unfinished.append(f"{path}: {run.steps_done} of {steps} steps are finished{within}")
+    return FoundRuns(finished, unfinished)
