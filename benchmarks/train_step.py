@@ -36,6 +36,7 @@ from avcil.train.methods import losses
 from avcil.train.network.attention import Attended
 from avcil.train.network.fused_attention import FrozenAttention, FusedAttention, product_dtype
 from avcil.train.network.inference import frozen_attention, logits
+from avcil.train.network.layers import LinearLayer
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.tokens.batches import ResidentTokens
 
@@ -89,7 +90,7 @@ def draw_networks() -> tuple[AudioVisualNetwork, AudioVisualNetwork]:
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.3 / WIDTH**0.5)
-    student.grow(torch.nn.Linear(WIDTH, NEW))
+    student.grow(LinearLayer(WIDTH, NEW))
     return student, teacher
 
 

@@ -154,11 +154,11 @@ def attention_by_step(
     import torch
 
     from avcil.predict.attention_maps import channel_weights, drift, reduce_maps
+    from avcil.train.network.layers import LinearLayer
 
     device, classes = encoder.device, run.facts.classes
     networks = [run.network(step, device) for step in range(last + 1)]
-    shape = networks[0].shape
-    if shape.modality != "audio-visual" or not shape.attention or shape.head != "linear":
+    if not networks[0].attends or not isinstance(networks[0].classifier, LinearLayer):
         raise ConfigError(
             f"{run.path}: its network has no audio-guided attention under a linear classifier; attend needs "
             "an audio-visual run of any method but afc-nme and afc-lsc"

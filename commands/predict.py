@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from avcil.extract.media.contract import Backend, Track
     from avcil.extract.sources.clip import Clip
     from avcil.extract.tokens import TokenEncoder
-    from avcil.train.network.inference import Classifier
+    from avcil.train.methods.head import Classifier
     from avcil.train.record.run_folder import RunFolder
 
 

@@ -86,7 +86,7 @@ def _task(result: Evaluation) -> str:
 def _regime(result: Evaluation) -> str:
     if len(result.step_sizes) == 1:
         return "It saw all training clips."
-    method = find_method(result.method, result.modality)
+    method = find_method(result.method)
     if method.sees_everything:
         return (
             "At every step a new one was trained on all clips of all classes so far: this shows what could "

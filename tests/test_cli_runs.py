@@ -101,11 +101,11 @@ def test_options_of_a_protocol_give_way(avcil: Avcil, cache: Path, tmp_path: Pat
 
 
 def test_help_names_the_published_methods(avcil: Avcil, monkeypatch: pytest.MonkeyPatch) -> None:
-    from avcil.report.words import METHOD_TITLES
+    from avcil.train.methods import METHODS
 
     monkeypatch.setenv("COLUMNS", "300")
     shown = avcil("train", "--help").out
-    assert all(f"{name}," in shown for name in METHOD_TITLES)
+    assert all(f"{name}," in shown for name in METHODS)
 
 
 def test_two_caches_are_trained_as_one(avcil: Avcil, cache: Path, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_two_caches_are_trained_as_one(avcil: Avcil, cache: Path, tmp_path: Path
 @pytest.fixture(scope="module")
 def runs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from avcil.cache import TokenCache
-    from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
+    from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
     from avcil.train.plan import plan_run
     from avcil.train.run import train_run
 
@@ -143,7 +143,9 @@ def runs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method in ("finetune", "avcil"):
         for seed in (0, 1):
             training = TrainingConfig(epochs=1, seed=seed, device="cpu")
-            config = RunConfig(method=method, protocol=ProtocolConfig(steps=2), training=training)
+            config = RunConfig(
+                method=MethodConfig(method), protocol=ProtocolConfig(steps=2), training=training
+            )
             train_run(plan_run(TokenCache(cache), config), folder / method / f"seed-{seed}")
     return folder
 

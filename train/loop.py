@@ -1,4 +1,4 @@
-"""Owns the fitting of one step: batches, updates, validation, choice of the epoch; knows no files."""
+"""The fitting of one step: batches, updates, validation, choice of the epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from avcil.errors import RunError
 from avcil.train.config import TrainingConfig
 from avcil.train.draws import Draws
-from avcil.train.methods import AttentionObjective, Batch, Objective, StepContext
+from avcil.train.methods.method import AttentionObjective, Batch, Objective, StepContext
 from avcil.train.tokens.batches import TokenBatch, joint_batches
 from avcil.train.tokens.step_data import StepClips
 

@@ -1,28 +1,43 @@
-"""Owns the check of a configuration against a cache, before anything is written; trains nothing."""
+"""Plans: a configuration that was checked against a cache, before anything is written."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
 from avcil.cache import TokenCache
 from avcil.errors import ConfigError
-from avcil.train.config import Modality, RunConfig
-from avcil.train.methods import Method, find_method
+from avcil.train.config import RunConfig
+from avcil.train.methods import find_method
+from avcil.train.methods.method import Method
 from avcil.train.network.fused_attention import FusedAttention, product_dtype
 from avcil.train.network.kernels import compiling_pays
 from avcil.train.protocol import ClassClips, Protocol, build_protocol, group_clips
+from avcil.train.tokens.residency import Visual
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that was checked against its cache and can start."""
+    """A run that was checked against its cache and can start.
+
+    Attributes:
+        cache: the tokens.
+        config: what was asked for, the method's settings complete.
+        method: what learns.
+        settings: those of the method, in its own type.
+        protocol: classes and steps.
+        clips: of every class.
+        device: where training runs.
+        attention: how the network's attention is computed.
+    """
 
     cache: TokenCache
     config: RunConfig
     method: Method
+    settings: Any
     protocol: Protocol
     clips: ClassClips
     device: torch.device
@@ -46,18 +61,31 @@ class Plan:
         return f"{precision} ({products})" if precision == "auto" else precision
 
     @property
-    def modality(self) -> Modality:
-        """Which tokens the network looks at."""
-        return self.config.modality
+    def visual(self) -> Visual:
+        """What of the visual tokens is needed; without attention, a network uses no more than their means."""
+        if self.method.visual is not None:
+            return self.method.visual
+        if self.config.modality == "audio":
+            return "none"
+        attends = self.config.modality == "audio-visual" and self.config.network.attention
+        return "whole" if attends else "mean"
 
 
 def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
     """Check a configuration against a cache before anything is written.
 
     Raises:
-        ConfigError: unknown method or modality, a protocol the cache cannot serve, no such device.
+        ConfigError: unknown method, modality or setting, a protocol the cache cannot serve, no such device.
     """
-    method = find_method(config.method, config.modality)
+    method = find_method(config.method.name)
+    if config.modality not in method.modalities:
+        raise ConfigError(
+            f"method {config.method.name!r} has no modality {config.modality!r}; "
+            f"choose {' or '.join(method.modalities)}"
+        )
+    settings = method.settings_from(config.method.settings)
+    complete = {name: value for name, value in asdict(settings).items() if value is not None}
+    config = replace(config, method=replace(config.method, settings=complete))
     present = cache.present()
     labels = list(dict.fromkeys(clip.label for clip in cache.clips))
     protocol = build_protocol(config.protocol, labels)
@@ -68,14 +96,15 @@ def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
     )
     _check_memory(method, protocol)
     device = _device(config.training.device)
-    return Plan(cache, config, method, protocol, clips, device, _attention(cache, config, clips, device))
+    attention = _attention(cache, config, clips, device)
+    return Plan(cache, config, method, settings, protocol, clips, device, attention)
 
 
 def _check_memory(method: Method, protocol: Protocol) -> None:
     """Every class that must have an exemplar gets one."""
     if not method.replays:
         return
-    classes = protocol.seen(protocol.steps - 1) if method.readout.needs_exemplars else 0
+    classes = protocol.seen(protocol.steps - 1) if method.head.needs_exemplars else 0
     if protocol.steps > 1:
         classes = max(classes, protocol.seen(protocol.steps - 2))
     if classes and not protocol.exemplars_per_class(classes):

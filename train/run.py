@@ -1,9 +1,9 @@
-"""Owns the protocol's course, step after step, and how a run that was interrupted goes on; knows no video."""
+"""Runs: one step after the other, and how one that was interrupted goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -64,6 +64,8 @@ def train_run(
         classes=protocol.classes,
         step_sizes=protocol.step_sizes,
         memory=protocol.memory,
+        method_title=plan.method.title,
+        method_defaults=asdict(plan.method.settings()),
         environment=describe_environment(plan.device, plan.products),
     )
     run = RunFolder.create_or_resume(out, config, facts)
@@ -73,10 +75,10 @@ def train_run(
             journal.epoch(step, epoch, record)
             on_progress(TrainProgress(step, protocol.steps, epoch, config.training.epochs, record))
 
-        network = run.network(run.steps_done - 1, plan.device) if run.steps_done else None
+        classifier = run.classifier(run.steps_done - 1, plan.device) if run.steps_done else None
         for step in range(run.steps_done, protocol.steps):
-            network = train_step(
-                plan, run, step, network, draws, partial(note, step), partial(on_tokens, step)
+            classifier = train_step(
+                plan, run, step, classifier, draws, partial(note, step), partial(on_tokens, step)
             )
             journal.step_done()
             on_step(run.record(step))

@@ -21,6 +21,8 @@ class RunFacts:
         classes: labels in the order they are learnt.
         step_sizes: classes of every step.
         memory: exemplars in total.
+        method_title: what people call the method.
+        method_defaults: settings that the method has where none are given, by name.
         environment: what the run was begun with.
     """
 
@@ -30,6 +32,8 @@ class RunFacts:
     classes: tuple[str, ...]
     step_sizes: tuple[int, ...]
     memory: int
+    method_title: str
+    method_defaults: dict[str, Any]
     environment: Environment
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -85,7 +85,7 @@ def measure(run: RunFolder, outcomes: Sequence[Outcome], split: Split = "test") 
     learned = [value for one, task in zip(outcomes, tasks, strict=True) for value in _of_classes(one, task)]
     return Evaluation(
         name=config.name,
-        method=config.method,
+        method=config.method.name,
         modality=config.modality,
         fidelity=config.fidelity,
         classes=list(facts.classes),
@@ -174,12 +174,14 @@ class FinishedRun:
         path: its folder.
         config: how it was trained.
         cache_fingerprint: of the tokens it was trained on.
+        method_defaults: settings that its method has where none are given.
         result: its numbers, from its records.
     """
 
     path: Path
     config: RunConfig
     cache_fingerprint: str
+    method_defaults: Mapping[str, Any]
     result: Evaluation
 
 
@@ -203,7 +205,8 @@ def read_runs(paths: Iterable[Path]) -> FoundRuns:
         steps = len(run.facts.step_sizes)
         if run.steps_done == steps:
             fingerprint = run.facts.cache_fingerprint
-            finished.append(FinishedRun(path, run.config, fingerprint, recorded_results(run)))
+            defaults = run.facts.method_defaults
+            finished.append(FinishedRun(path, run.config, fingerprint, defaults, recorded_results(run)))
             continue
         state = read_state(path)
         within = f", epoch {state.epochs_done} of {state.epochs}" if state and state.epochs_done else ""

@@ -34,8 +34,8 @@ from avcil.files import remove_unfinished, write_folder, write_text
 from avcil.train.config import RunConfig, differing_keys, to_toml
 from avcil.train.loop import EpochRecord
 from avcil.train.methods import find_method
+from avcil.train.methods.head import Classifier
 from avcil.train.network.fused_attention import FusedAttention, product_dtype
-from avcil.train.network.inference import Classifier
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.protocol_file import load_config
 from avcil.train.record.environment import Environment
@@ -70,6 +70,8 @@ class RunFolder:
                 classes=tuple(table["classes"]),
                 step_sizes=tuple(table["step_sizes"]),
                 memory=table["memory"],
+                method_title=table["method_title"],
+                method_defaults=table["method_defaults"],
                 environment=Environment(**table["environment"]),
             )
             if not facts.step_sizes or sum(facts.step_sizes) != len(facts.classes):
@@ -219,10 +221,12 @@ class RunFolder:
 
     def network(self, step: int, device: torch.device) -> AudioVisualNetwork:
         """The selected network of step `step`, in the precision it was trained in."""
+        method = find_method(self.config.method.name)
         try:
-            network = AudioVisualNetwork(NetworkShape(**self._record_table(step)["network"]))
+            network = AudioVisualNetwork(NetworkShape(**self._record_table(step)["network"]), method.layer)
             weights = safetensors.torch.load_file(self._step(step) / "model.safetensors")
-            network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
+            dtype = next((weight.dtype for weight in weights.values()), torch.float32)
+            network.to(dtype).load_state_dict(weights)
         except (OSError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
             raise self._unreadable(step, error) from error
         network.fused = FusedAttention(product_dtype(self.config.training.precision, device))
@@ -245,8 +249,8 @@ class RunFolder:
             RunError: the step is not finished or its files are damaged.
             ConfigError: the run's method is one of one's own and can no longer be found.
         """
-        method = find_method(self.config.method, self.config.modality)
-        return Classifier(self.network(step, device), method.readout.scores, self.kept(step, device))
+        method = find_method(self.config.method.name)
+        return Classifier(self.network(step, device), method.head(**self.kept(step, device)))
 
     def _step(self, step: int) -> Path:
         return self.path / f"step-{step:02d}"
