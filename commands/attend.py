@@ -154,9 +154,10 @@ def attention_by_step(
     import torch
 
     from avcil.predict.attention_maps import channel_weights, drift, reduce_maps
+    from avcil.train.record.weights import load_network
 
     device, classes = encoder.device, run.facts.classes
-    networks = [run.network(step, device) for step in range(last + 1)]
+    networks = [load_network(run, step, device) for step in range(last + 1)]
     shape = networks[0].shape
     if shape.modality != "audio-visual" or not shape.attention or shape.head != "linear":
         raise ConfigError(

@@ -143,8 +143,9 @@ def predict_videos(
     """
     from avcil.extract.in_memory import encode_clips
     from avcil.extract.sources.clip import Clip
+    from avcil.train.record.weights import load_classifier
 
-    classifier = run.classifier(step, encoder.device)
+    classifier = load_classifier(run, step, encoder.device)
     results = [Prediction(video, {}) for video in videos]
 
     def on_clip(clip: Clip, tokens: Tokens | DecodeError) -> None:

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from avcil.train.draws import Draws
-from avcil.train.loop import EpochRecord
 from avcil.train.plan import Plan
 from avcil.train.record.environment import describe_environment
-from avcil.train.record.records import RunFacts, StepRecord
+from avcil.train.record.records import EpochRecord, RunFacts, StepRecord
 from avcil.train.record.results import write_results
 from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.weights import load_network
 from avcil.train.step import train_step
 from avcil.train.tokens.budget import TokenPlan
 
@@ -57,6 +57,7 @@ def train_run(
     """
     protocol, config = plan.protocol, plan.config
     draws = draws or Draws(config.training.seed)
+    method = plan.method
     facts = RunFacts(
         caches=tuple(str(path.resolve()) for path in plan.cache.paths),
         cache_fingerprint=plan.cache.fingerprint,
@@ -64,6 +65,7 @@ def train_run(
         classes=protocol.classes,
         step_sizes=protocol.step_sizes,
         memory=protocol.memory,
+        old_clips="all" if method.sees_everything else "exemplars" if method.replays else "none",
         environment=describe_environment(plan.device, plan.products),
     )
     run = RunFolder.create_or_resume(out, config, facts)
@@ -73,7 +75,7 @@ def train_run(
             journal.epoch(step, epoch, record)
             on_progress(TrainProgress(step, protocol.steps, epoch, config.training.epochs, record))
 
-        network = run.network(run.steps_done - 1, plan.device) if run.steps_done else None
+        network = load_network(run, run.steps_done - 1, plan.device) if run.steps_done else None
         for step in range(run.steps_done, protocol.steps):
             network = train_step(
                 plan, run, step, network, draws, partial(note, step), partial(on_tokens, step)

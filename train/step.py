@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from avcil.train.draws import Draws
-from avcil.train.loop import NOTHING_FITTED, EpochRecord, epoch_batches, fit_step
+from avcil.train.loop import NOTHING_FITTED, epoch_batches, fit_step
 from avcil.train.methods import Method, StepContext
 from avcil.train.methods.random_exemplars import random_exemplars
 from avcil.train.network.inference import Classifier
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.plan import Plan
 from avcil.train.protocol import ClipSet, Protocol, clip_set, exemplar_set
-from avcil.train.record.records import StepRecord
+from avcil.train.record.records import EpochRecord, StepRecord
 from avcil.train.record.run_folder import RunFolder
 from avcil.train.record.step_costs import StepMeter
+from avcil.train.record.weights import load_readout, save_step
 from avcil.train.tokens.budget import TokenPlan
 from avcil.train.tokens.step_data import StepClips, load_clips, load_step
 
@@ -56,7 +57,7 @@ def train_step(
         exemplars=data.exemplars,
         student=student,
         teacher=teacher,
-        kept=run.kept(step - 1, plan.device) if step else {},
+        kept=load_readout(run, step - 1, plan.device) if step else {},
         exemplars_per_class=protocol.exemplars_per_class(protocol.seen(step)),
         generator=draws.generator(step),
         config=plan.config,
@@ -82,7 +83,8 @@ def train_step(
         test = load_clips(plan.cache, clip_set(plan.clips.test, seen), plan.config, plan.device)
         classifier = _classifier(method, context)
         predicted = classifier.columns(test.tokens).tolist()
-    run.save_step(
+    save_step(
+        run,
         context.student,
         StepRecord(
             step=step,

@@ -25,6 +25,7 @@ from avcil.train.protocol import clip_set
 from avcil.train.record.metrics import average_forgetting, forgetting, mean_accuracy, task_accuracy
 from avcil.train.record.records import StepRecord
 from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.weights import load_classifier
 from avcil.train.run import train_run
 from avcil.train.tokens.step_data import load_clips
 
@@ -208,7 +209,7 @@ def check_numbers(
     assert_close(losses, expected["train_loss"], tolerance["train_loss"], f"{where}: losses")
     ids = clip_set(plan.clips.test, range(plan.protocol.seen(step)))
     test = load_clips(plan.cache, ids, plan.config, plan.device)
-    classifier = run.classifier(step, plan.device)
+    classifier = load_classifier(run, step, plan.device)
     found = {"logits": logits(classifier.network, test.tokens)}
     if "nme_dist_first3" in expected:
         found["nme_dist"] = -classifier.scores(test.tokens)

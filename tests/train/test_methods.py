@@ -22,11 +22,12 @@ from avcil.train.config import (
     SsilConfig,
     TrainingConfig,
 )
-from avcil.train.evaluate import evaluate_run
 from avcil.train.methods import METHODS, Batch, Readout, find_method
 from avcil.train.network import inference as predict
 from avcil.train.plan import plan_run
+from avcil.train.record.evaluation import evaluate_run
 from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.weights import load_classifier, load_network
 from avcil.train.run import TrainProgress, train_run
 
 ROOT = Path(avcil.__file__).resolve().parent
@@ -75,7 +76,7 @@ def test_a_run_is_trained_and_evaluated(
     result = evaluate_run(run)  # classifies from the folder's files alone
     assert (result.method, result.modality, result.fidelity) == (method, modality, fidelity)
     assert result.accuracy[0] >= 0.5
-    kept = run.classifier(2, torch.device("cpu")).kept
+    kept = load_classifier(run, 2, torch.device("cpu")).kept
     assert bool(kept) == (METHODS[method].readout != Readout())
 
 
@@ -116,7 +117,7 @@ def weights_after_first_update(cache: TokenCache, out: Path, method: str) -> dic
         protocol=ProtocolConfig(steps=2, memory=24),
         training=replace(ONCE, batch=1000, exemplar_batch=1000, select="last", weight_decay=0.0),
     )
-    return dict(run.network(1, torch.device("cpu")).state_dict())
+    return dict(load_network(run, 1, torch.device("cpu")).state_dict())
 
 
 @pytest.mark.parametrize("method", ["lwf", "icarl-fc", "ss-il", "avcil", "afc-lsc"])
@@ -175,7 +176,7 @@ def test_the_published_joint_cross_entropy_is_for_released_only(cache: TokenCach
 def test_without_attention_tokens_are_averaged(cache: TokenCache, tmp_path: Path) -> None:
     run = train(cache, tmp_path / "run", network=NetworkConfig(attention=False))
     assert {"spatial", "temporal"}.isdisjoint(run.record(1).epochs[0].terms)
-    network = run.network(2, torch.device("cpu"))
+    network = load_network(run, 2, torch.device("cpu"))
     assert not hasattr(network, "visual_attention")
     visual = torch.randn(2, 2, 3, 24)
     output = network(torch.randn(2, 24), visual)
