@@ -165,7 +165,7 @@ def class_probabilities(classes: Sequence[str], classifier: Classifier, tokens: 
     """Softmax of the method's scores of one clip (n = 1), by label, the largest first."""
     import torch
 
-    from avcil.train.tokens.residency import ResidentTokens
+    from avcil.train.tokens.batches import ResidentTokens
 
     device = next(classifier.network.parameters()).device
     audio, visual = (torch.from_numpy(part).to(device) for part in (tokens.audio, tokens.widened()))

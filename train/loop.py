@@ -15,8 +15,7 @@ from avcil.train.config import TrainingConfig
 from avcil.train.draws import Draws
 from avcil.train.methods import AttentionObjective, Batch, Objective, StepContext
 from avcil.train.record.records import EpochRecord
-from avcil.train.tokens.batches import TokenBatch, joint_batches
-from avcil.train.tokens.step_data import StepClips
+from avcil.train.tokens.batches import StepClips, TokenBatch, joint_batches
 
 
 @dataclass(frozen=True)

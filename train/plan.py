@@ -9,11 +9,12 @@ import torch
 
 from avcil.cache import TokenCache
 from avcil.errors import ConfigError
-from avcil.train.config import Modality, RunConfig
+from avcil.train.config import Modality, Precision, RunConfig
 from avcil.train.methods import Method, find_method
-from avcil.train.network.fused_attention import FusedAttention, product_dtype
+from avcil.train.network.fused_attention import FusedAttention
 from avcil.train.network.kernels import compiling_pays
 from avcil.train.protocol import ClassClips, Protocol, build_protocol, group_clips
+from avcil.train.tokens.loading import TokenNeeds
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,29 @@ class Plan:
 
     @property
     def modality(self) -> Modality:
-        """Which tokens the network looks at."""
+        """Which tokens the network sees."""
         return self.config.modality
+
+    @property
+    def needs(self) -> TokenNeeds:
+        """What the network sees of a clip: without attention no more of its visual tokens than their mean."""
+        if self.modality == "audio":
+            return TokenNeeds(visual="none")
+        attention = self.modality == "audio-visual" and self.config.network.attention
+        return TokenNeeds(audio=self.modality != "visual", visual="whole" if attention else "mean")
+
+
+def product_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The precision of matrix products: `auto` is float16 on a GPU, bfloat16 on CPUs that multiply it."""
+    if precision == "fp64":
+        return torch.float64
+    if precision == "auto" and device.type == "cuda":
+        return torch.float16
+    # torch 2.11 has no public way to ask; its own products in bfloat16 are chosen by the same two answers.
+    able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if precision == "auto" and able:
+        return torch.bfloat16
+    return torch.float32
 
 
 def plan_run(cache: TokenCache, config: RunConfig) -> Plan:

@@ -15,7 +15,7 @@ from avcil.train.record.results import write_results
 from avcil.train.record.run_folder import RunFolder
 from avcil.train.record.weights import load_network
 from avcil.train.step import train_step
-from avcil.train.tokens.budget import TokenPlan
+from avcil.train.tokens.budget import TokenPlacement
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def train_run(
     draws: Draws | None = None,
     on_progress: Callable[[TrainProgress], None] = lambda progress: None,
     on_step: Callable[[StepRecord], None] = lambda record: None,
-    on_tokens: Callable[[int, TokenPlan], None] = lambda step, plan: None,
+    on_tokens: Callable[[int, TokenPlacement], None] = lambda step, placement: None,
 ) -> RunFolder:
     """Train all steps that are not finished yet and return the run.
 

@@ -14,7 +14,7 @@ from support.demo_road import Road
 from avcil.cache import TokenCache
 from avcil.train.record.run_folder import RunFolder
 from avcil.train.record.weights import load_classifier
-from avcil.train.tokens.residency import ResidentTokens
+from avcil.train.tokens.batches import ResidentTokens
 
 CPU = torch.device("cpu")
 

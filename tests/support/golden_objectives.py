@@ -15,8 +15,7 @@ from avcil.train.methods import METHODS, AttentionObjective, Batch, StepContext,
 from avcil.train.network.heads import ProxyHead
 from avcil.train.network.inference import logits
 from avcil.train.network.model import AudioVisualNetwork
-from avcil.train.tokens.residency import ResidentTokens
-from avcil.train.tokens.step_data import StepClips
+from avcil.train.tokens.batches import ResidentTokens, StepClips
 
 TERMS = {
     "ce_separated": "cross_entropy",

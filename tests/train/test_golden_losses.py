@@ -17,8 +17,7 @@ from avcil.train.methods.contract import StepContext
 from avcil.train.methods.nearest_mean import class_means, herd_exemplars, nearness
 from avcil.train.network.model import AudioVisualNetwork, NetworkOutput, NetworkShape
 from avcil.train.record import metrics
-from avcil.train.tokens.residency import ResidentTokens
-from avcil.train.tokens.step_data import StepClips
+from avcil.train.tokens.batches import ResidentTokens, StepClips
 
 ENTRIES = load_golden("losses")
 PRECISIONS = {

@@ -21,8 +21,7 @@ from avcil.train.record.results import recorded_results
 from avcil.train.record.run_folder import FORMAT, RunFolder
 from avcil.train.record.weights import load_network, save_step
 from avcil.train.run import TrainProgress, train_run
-from avcil.train.tokens.residency import ResidentTokens
-from avcil.train.tokens.step_data import StepClips
+from avcil.train.tokens.batches import ResidentTokens, StepClips
 
 SPEC = SyntheticSpec(classes=6, train=10, val=3, test=4, time=4, space=4, width=64, separation=4.0)
 CONFIG = RunConfig(

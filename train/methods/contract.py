@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avcil.train.config import Modality, RunConfig
-from avcil.train.network.fused_attention import FrozenAttention
+from avcil.train.network.fused_attention import TeacherAttention
 from avcil.train.network.heads import HeadKind
 from avcil.train.network.inference import unit_features
 from avcil.train.network.model import AudioVisualNetwork, NetworkOutput
-from avcil.train.tokens.step_data import StepClips
+from avcil.train.tokens.batches import StepClips
 
 ALL_MODALITIES: tuple[Modality, ...] = ("audio-visual", "audio", "visual")
 
@@ -119,7 +119,7 @@ class AttentionObjective:
     """
 
     loss: Objective
-    teacher: FrozenAttention
+    teacher: TeacherAttention
 
 
 def _head_scores(output: NetworkOutput, kept: Mapping[str, Tensor]) -> Tensor:

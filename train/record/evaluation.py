@@ -16,7 +16,7 @@ from avcil.train.record import metrics
 from avcil.train.record.results import Evaluation, Split, StepPredictions, measure, recorded_results
 from avcil.train.record.run_folder import RunFolder
 from avcil.train.record.weights import load_classifier
-from avcil.train.tokens.step_data import load_clips
+from avcil.train.tokens.loading import load_once
 
 
 def evaluate_run(
@@ -51,9 +51,9 @@ def evaluate_run(
     by_step: list[StepPredictions] = []
     for step in range(plan.protocol.steps):
         clips = clip_set(by_column, range(plan.protocol.seen(step)))
-        loaded = load_clips(cache, clips, run.config, plan.device)
+        tokens = load_once(cache, clips.ids, plan.needs, plan.device)
         with torch.inference_mode():
-            predicted = load_classifier(run, step, plan.device).columns(loaded.tokens).tolist()
+            predicted = load_classifier(run, step, plan.device).columns(tokens).tolist()
         by_step.append(StepPredictions(predicted, clips.columns))
         if split == "test":
             _compare(run, step, predicted)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from avcil.train.methods import find_method
-from avcil.train.network.fused_attention import FusedAttention, product_dtype
+from avcil.train.network.fused_attention import FusedAttention
 from avcil.train.network.inference import Classifier
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
+from avcil.train.plan import product_dtype
 from avcil.train.record.records import StepRecord
 from avcil.train.record.run_folder import RunFolder
 
