@@ -54,7 +54,7 @@ def evaluate(
 def run_evaluation(run: RunFolder, cache_paths: Sequence[Path] = (), *, split: Split = "test") -> Evaluation:
     """Evaluate a run, with progress on standard error."""
     from avcil.report.progress import progress
-    from avcil.train.evaluate import evaluate_run
+    from avcil.train.record.evaluation import evaluate_run
 
     with progress(err, "evaluating") as on_step:
         return evaluate_run(run, cache_paths, on_step, split=split)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from avcil.cache import TokenCache
     from avcil.train.plan import Plan
     from avcil.train.record.run_folder import RunFolder
-    from avcil.train.tokens.budget import TokenPlan
+    from avcil.train.tokens.budget import TokenPlacement
 
 
 def train(
@@ -197,7 +197,7 @@ def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFo
                 markup=False,
             )
 
-        def on_tokens(step: int, tokens: TokenPlan) -> None:
+        def on_tokens(step: int, tokens: TokenPlacement) -> None:
             out.print(f"  {tokens}", markup=False)
 
         return train_run(plan, run_path, on_progress=on_progress, on_step=on_step, on_tokens=on_tokens)

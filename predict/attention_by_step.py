@@ -19,6 +19,7 @@ from avcil.predict.attention_maps import (
 )
 from avcil.train.network.layers import LinearLayer
 from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.weights import load_network
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def attention_by_step(
         ConfigError: the run has no attention or no linear classifier, or knows no class `label`.
     """
     classes = run.facts.classes
-    networks = [run.network(step, device) for step in range(last + 1)]
+    networks = [load_network(run, step, device) for step in range(last + 1)]
     if not networks[0].attends or not isinstance(networks[0].classifier, LinearLayer):
         raise ConfigError(
             f"{run.path}: its network has no audio-guided attention under a linear classifier; attend needs "

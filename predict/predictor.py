@@ -20,7 +20,8 @@ from avcil.predict.attention_maps import Reduction
 from avcil.predict.recorded import EncoderSource, build_recorded_encoder
 from avcil.train.methods.head import Classifier
 from avcil.train.record.run_folder import RunFolder
-from avcil.train.tokens.residency import ResidentTokens
+from avcil.train.record.weights import load_classifier
+from avcil.train.tokens.batches import ResidentTokens
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Predictor:
         encoder = build_recorded_encoder(
             folder.token_info, visual or EncoderSource(), audio or EncoderSource(), device
         )
-        return cls(folder, chosen, encoder, folder.classifier(chosen, encoder.device))
+        return cls(folder, chosen, encoder, load_classifier(folder, chosen, encoder.device))
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ import torch
 
 from avcil.cache import TokenCache
 from avcil.errors import ConfigError
-from avcil.train.config import RunConfig
+from avcil.train.config import Precision, RunConfig
 from avcil.train.methods import find_method
 from avcil.train.methods.method import Method
-from avcil.train.network.fused_attention import FusedAttention, product_dtype
+from avcil.train.network.fused_attention import FusedAttention
 from avcil.train.network.kernels import compiling_pays
 from avcil.train.protocol import ClassClips, Protocol, build_protocol, group_clips
-from avcil.train.tokens.residency import Visual
+from avcil.train.tokens.loading import TokenNeeds
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,28 @@ class Plan:
         return f"{precision} ({products})" if precision == "auto" else precision
 
     @property
-    def visual(self) -> Visual:
-        """What of the visual tokens is needed; without attention, a network uses no more than their means."""
-        if self.method.visual is not None:
-            return self.method.visual
-        if self.config.modality == "audio":
-            return "none"
-        attends = self.config.modality == "audio-visual" and self.config.network.attention
-        return "whole" if attends else "mean"
+    def needs(self) -> TokenNeeds:
+        """What of a clip's tokens is used: without attention no more of the visual ones than their mean."""
+        if self.method.needs is not None:
+            return self.method.needs
+        modality = self.config.modality
+        if modality == "audio":
+            return TokenNeeds(visual="none")
+        attention = modality == "audio-visual" and self.config.network.attention
+        return TokenNeeds(audio=modality != "visual", visual="whole" if attention else "mean")
+
+
+def product_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The precision of matrix products: `auto` is float16 on a GPU, bfloat16 on CPUs that multiply it."""
+    if precision == "fp64":
+        return torch.float64
+    if precision == "auto" and device.type == "cuda":
+        return torch.float16
+    # torch 2.11 has no public way to ask; its own products in bfloat16 are chosen by the same two answers.
+    able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if precision == "auto" and able:
+        return torch.bfloat16
+    return torch.float32
 
 
 def plan_run(cache: TokenCache, config: RunConfig) -> Plan:

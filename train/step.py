@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from avcil.train.draws import Draws
-from avcil.train.loop import NOTHING_FITTED, EpochRecord, epoch_batches, fit_step
+from avcil.train.loop import NOTHING_FITTED, epoch_batches, fit_step
 from avcil.train.methods.exemplars import random_exemplars
 from avcil.train.methods.head import Classifier
 from avcil.train.methods.method import Method, StepContext
+from avcil.train.network.inference import CLIPS_PER_PASS
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.plan import Plan
 from avcil.train.protocol import ClipSet, Protocol, clip_set, exemplar_set
-from avcil.train.record.records import StepRecord
+from avcil.train.record.records import EpochRecord, StepRecord
 from avcil.train.record.run_folder import RunFolder
 from avcil.train.record.step_costs import StepMeter
-from avcil.train.tokens.budget import TokenPlan
-from avcil.train.tokens.step_data import StepClips, load_clips, load_step
+from avcil.train.record.weights import save_step
+from avcil.train.tokens.batches import StepClips
+from avcil.train.tokens.budget import Budget, TokenPlacement
+from avcil.train.tokens.loading import TokenSet, free_budget, load_once, load_tokens
 
 
 def train_step(
@@ -26,7 +30,7 @@ def train_step(
     before: Classifier | None,
     draws: Draws,
     on_epoch: Callable[[int, EpochRecord], None],
-    on_tokens: Callable[[TokenPlan], None],
+    on_tokens: Callable[[TokenPlacement], None],
 ) -> Classifier:
     """Train, test and save step `step` of `run`, beginning with the network and the head of the step before.
 
@@ -43,12 +47,13 @@ def train_step(
         current, beside = current + beside, ClipSet((), ())
     validated = clip_set(plan.clips.val, seen) if training.select == "best_val" else None
     with meter.stage("load"):
-        data = load_step(plan.cache, current, beside, validated, plan.config, plan.device)
-    on_tokens(data.plan)
+        budget = free_budget(plan.device, training.token_budget_gb)
+        data, placement = _load(plan, current, beside, validated, budget)
+    on_tokens(placement)
     student = _network_of_step(plan, step, before, draws)
     teacher = None if before is None or method.starts_fresh else before.network
     for network in filter(None, (student, teacher)):
-        network.fused = plan.attention
+        network.fused = plan.attention.within(budget.projection_bytes)
     context = StepContext(
         step=step,
         tasks=protocol.tasks[: step + 1],
@@ -80,11 +85,13 @@ def train_step(
                 on_epoch,
             )
     with meter.stage("test"):
-        test = load_clips(plan.cache, clip_set(plan.clips.test, seen), plan.config, plan.device)
+        test = clip_set(plan.clips.test, seen)
+        tokens = load_once(plan.cache, test.ids, plan.needs, plan.device)
         classifier = _classifier(context)
-        predicted = classifier.columns(test.tokens).tolist()
-    run.save_step(
-        student,
+        predicted = classifier.columns(tokens).tolist()
+    save_step(
+        run,
+        classifier,
         StepRecord(
             step=step,
             train_clips=len(current),
@@ -93,14 +100,39 @@ def train_step(
             best_epoch=fitted.best_epoch,
             epochs=fitted.epochs,
             predicted=predicted,
-            true=test.labels.tolist(),
+            true=list(test.columns),
             seconds=meter.seconds,
             stages=meter.stages,
             peak_memory=meter.peak_memory,
         ),
-        classifier.head.state(),
     )
     return classifier
+
+
+@dataclass(frozen=True)
+class _StepData:
+    """What a step is fitted on."""
+
+    current: StepClips
+    exemplars: StepClips
+    validation: StepClips | None
+
+
+def _load(
+    plan: Plan, current: ClipSet, exemplars: ClipSet, validation: ClipSet | None, budget: Budget
+) -> tuple[_StepData, TokenPlacement]:
+    """The sets share one budget, those touched most come first."""
+    training = plan.config.training
+    wanted = [("current clips", current, training.batch), ("exemplars", exemplars, training.exemplar_batch)]
+    if validation is not None:
+        wanted.append(("validation clips", validation, CLIPS_PER_PASS))
+    sets = [TokenSet(name, clips.ids, batch) for name, clips, batch in wanted]
+    loaded, placement = load_tokens(plan.cache, sets, plan.needs, plan.device, budget)
+    clips = [
+        StepClips.of(tokens, one.columns, plan.device)
+        for tokens, (_, one, _) in zip(loaded, wanted, strict=True)
+    ]
+    return _StepData(clips[0], clips[1], clips[2] if validation is not None else None), placement
 
 
 def _memory_of_step(plan: Plan, run: RunFolder, step: int) -> dict[int, tuple[str, ...]]:

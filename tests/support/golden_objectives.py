@@ -18,8 +18,7 @@ from avcil.train.methods.method import AttentionObjective, Batch, StepContext
 from avcil.train.methods.proxies import ProxyLayer
 from avcil.train.network.inference import logits
 from avcil.train.network.model import AudioVisualNetwork
-from avcil.train.tokens.residency import ResidentTokens
-from avcil.train.tokens.step_data import StepClips
+from avcil.train.tokens.batches import ResidentTokens, StepClips
 
 TERMS = {
     "ce_separated": "cross_entropy",

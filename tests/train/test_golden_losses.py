@@ -18,8 +18,7 @@ from avcil.train.methods.method import NoSettings, StepContext
 from avcil.train.methods.nearest_mean import NearestMean, herd_exemplars
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.record import metrics
-from avcil.train.tokens.residency import ResidentTokens
-from avcil.train.tokens.step_data import StepClips
+from avcil.train.tokens.batches import ResidentTokens, StepClips
 
 ENTRIES = load_golden("losses")
 PRECISIONS = {

@@ -25,8 +25,9 @@ from avcil.train.protocol import clip_set
 from avcil.train.record.metrics import average_forgetting, forgetting, mean_accuracy, task_accuracy
 from avcil.train.record.records import StepRecord
 from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.weights import load_classifier
 from avcil.train.run import train_run
-from avcil.train.tokens.step_data import load_clips
+from avcil.train.tokens.loading import load_once
 
 GROUPS = load_golden("trajectory")
 METHODS = {
@@ -212,11 +213,11 @@ def check_numbers(
     losses = [epoch.loss for epoch in run.record(step).epochs]
     assert_close(losses, expected["train_loss"], tolerance["train_loss"], f"{where}: losses")
     ids = clip_set(plan.clips.test, range(plan.protocol.seen(step)))
-    test = load_clips(plan.cache, ids, plan.config, plan.device)
-    classifier = run.classifier(step, plan.device)
-    found = {"logits": logits(classifier.network, test.tokens)}
+    test = load_once(plan.cache, ids.ids, plan.needs, plan.device)
+    classifier = load_classifier(run, step, plan.device)
+    found = {"logits": logits(classifier.network, test)}
     if "nme_dist_first3" in expected:
-        found["nme_dist"] = -classifier.scores(test.tokens)
+        found["nme_dist"] = -classifier.scores(test)
     for key, rows in found.items():
         assert_close(rows[:3], expected[f"{key}_first3"], tolerance[key], f"{where}: first {key}")
         assert_close(rows[-3:], expected[f"{key}_last3"], tolerance[key], f"{where}: last {key}")

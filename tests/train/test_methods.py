@@ -15,12 +15,13 @@ from avcil import cli
 from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
 from avcil.errors import ConfigError
 from avcil.train.config import MethodConfig, NetworkConfig, ProtocolConfig, RunConfig, TrainingConfig
-from avcil.train.evaluate import evaluate_run
 from avcil.train.methods import METHODS, find_method
 from avcil.train.methods.method import Batch
 from avcil.train.network import inference as predict
 from avcil.train.plan import plan_run
+from avcil.train.record.evaluation import evaluate_run
 from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.weights import load_classifier, load_network
 from avcil.train.run import TrainProgress, train_run
 
 ROOT = Path(avcil.__file__).resolve().parent
@@ -93,7 +94,7 @@ def test_a_run_is_trained_and_evaluated(
     result = evaluate_run(run)  # classifies from the folder's files alone
     assert (result.method, result.modality, result.fidelity) == (method, modality, fidelity)
     assert result.accuracy[0] >= 0.5
-    classifier = run.classifier(2, torch.device("cpu"))
+    classifier = load_classifier(run, 2, torch.device("cpu"))
     assert bool(classifier.head.state()) == method.endswith("-nme")
     assert classifier.log_probabilities == (not method.endswith("-nme") and method != "afc-lsc")
     defaults = {key: value for key, value in run.facts.method_defaults.items() if value is not None}
@@ -137,7 +138,7 @@ def weights_after_first_update(cache: TokenCache, out: Path, method: str) -> dic
         protocol=ProtocolConfig(steps=2, memory=24),
         training=replace(ONCE, batch=1000, exemplar_batch=1000, select="last", weight_decay=0.0),
     )
-    return dict(run.network(1, torch.device("cpu")).state_dict())
+    return dict(load_network(run, 1, torch.device("cpu")).state_dict())
 
 
 @pytest.mark.parametrize("method", ["lwf", "icarl-fc", "ss-il", "avcil", "afc-lsc"])
@@ -193,7 +194,7 @@ def test_the_published_joint_cross_entropy_is_for_released_only(cache: TokenCach
 def test_without_attention_tokens_are_averaged(cache: TokenCache, tmp_path: Path) -> None:
     run = train(cache, tmp_path / "run", network=NetworkConfig(attention=False))
     assert {"spatial", "temporal"}.isdisjoint(run.record(1).epochs[0].terms)
-    network = run.network(2, torch.device("cpu"))
+    network = load_network(run, 2, torch.device("cpu"))
     assert not hasattr(network, "visual_attention")
     visual = torch.randn(2, 2, 3, 24)
     output = network(torch.randn(2, 24), visual)
@@ -252,7 +253,7 @@ def test_the_example_method_goes_all_the_way(
         assert not left.value.code, capsys.readouterr().err
     done = RunFolder.open(run)
     assert [len(done.record(step).epochs) for step in range(3)] == [3, 0, 0]
-    heads = [done.classifier(step, torch.device("cpu")).head.state() for step in range(3)]
+    heads = [load_classifier(done, step, torch.device("cpu")).head.state() for step in range(3)]
     assert [len(kept["means"]) for kept in heads] == [2, 4, 6]
     assert done.config.method == MethodConfig(method, {"shrinkage": 0.0})
     result = evaluate_run(done)

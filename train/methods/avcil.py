@@ -23,7 +23,7 @@ from avcil.train.methods.method import (
     cross_entropy_objective,
 )
 from avcil.train.methods.ssil import distillation
-from avcil.train.network.inference import frozen_attention
+from avcil.train.network.inference import teacher_attention
 from avcil.train.network.model import NetworkOutput
 
 CLASS_WEIGHT: dict[Fidelity, float] = {"released": 1.0, "corrected": 0.07}
@@ -88,7 +88,7 @@ def prepare(context: StepContext) -> Objective | AttentionObjective:
         return {name: term(output, batch) for name, term in terms.items()}
 
     if "spatial" in terms or "temporal" in terms:
-        return AttentionObjective(objective, frozen_attention(context.teacher, context.exemplars.tokens))
+        return AttentionObjective(objective, teacher_attention(context.teacher, context.exemplars.tokens))
     return objective
 
 

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from avcil.train.config import Modality, RunConfig, config_from_table
 from avcil.train.methods.head import Head, NetworkHead
-from avcil.train.network.fused_attention import FrozenAttention
+from avcil.train.network.fused_attention import TeacherAttention
 from avcil.train.network.inference import unit_features
 from avcil.train.network.layers import LinearLayer, OutputLayer
 from avcil.train.network.model import AudioVisualNetwork, NetworkOutput
-from avcil.train.tokens.residency import Visual
-from avcil.train.tokens.step_data import StepClips
+from avcil.train.tokens.batches import StepClips
+from avcil.train.tokens.loading import TokenNeeds
 
 ALL_MODALITIES: tuple[Modality, ...] = ("audio-visual", "audio", "visual")
 
@@ -122,7 +122,7 @@ class AttentionObjective:
     """
 
     loss: Objective
-    teacher: FrozenAttention
+    teacher: TeacherAttention
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Method:
         modalities: the networks it is defined for.
         layer: the output layer that is trained with the network; None trains no network at all.
         head: how it classifies; by the layer's scores if nothing else is given.
-        visual: what of the visual tokens it needs; None: what its network does.
+        needs: what of a clip's tokens it uses; None: what its network does.
         replay: `beside` gives every batch of current clips a batch of exemplars of its own size, `joined`
             makes one set of the current clips and the exemplars.
         choose: called at a step's end, gives each class seen the rows of `context.labels` that it keeps as
@@ -160,7 +160,7 @@ class Method:
     modalities: tuple[Modality, ...] = ALL_MODALITIES
     layer: type[OutputLayer] | None = LinearLayer
     head: type[Head] = NetworkHead
-    visual: Visual | None = None
+    needs: TokenNeeds | None = None
     replay: Literal["none", "beside", "joined"] = "none"
     choose: Callable[[StepContext], list[Tensor]] | None = None
     sees_everything: bool = False

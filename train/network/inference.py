@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.train.network.fused_attention import FrozenAttention
+from avcil.train.network.fused_attention import TeacherAttention
 from avcil.train.network.model import AudioVisualNetwork, NetworkOutput
 from avcil.train.tokens.batches import StepTokens
 
@@ -44,16 +44,16 @@ def predict(
 
 
 @torch.no_grad()
-def frozen_attention(network: AudioVisualNetwork, tokens: StepTokens) -> FrozenAttention:
+def teacher_attention(network: AudioVisualNetwork, tokens: StepTokens) -> TeacherAttention:
     """The network's attention to all clips, for a student to be compared with; for networks that attend."""
 
-    def parts() -> Iterator[FrozenAttention]:
+    def parts() -> Iterator[TeacherAttention]:
         orders = torch.split(torch.arange(len(tokens)), CLIPS_FROZEN_AT_ONCE)
         for chunk in tokens.batches(orders, network.dtype):
             assert chunk.audio is not None and chunk.visual is not None
-            yield network.freeze(chunk.audio, chunk.visual, len(tokens))
+            yield network.as_teacher(chunk.audio, chunk.visual, len(tokens))
 
-    return FrozenAttention.joined(parts(), len(tokens))
+    return TeacherAttention.joined(parts(), len(tokens))
 
 
 def logits(network: AudioVisualNetwork, tokens: StepTokens) -> Tensor:

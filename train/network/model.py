@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avcil.train.network.attention import Attended, audio_guided_attention
-from avcil.train.network.fused_attention import FrozenAttention, FusedAttended, FusedAttention
+from avcil.train.network.fused_attention import FusedAttended, FusedAttention, TeacherAttention
 from avcil.train.network.layers import LinearLayer, OutputLayer
 from avcil.train.tokens.batches import VisualTokens
 
@@ -103,7 +103,7 @@ class AudioVisualNetwork(nn.Module):
         self,
         audio: Tensor | None,
         visual: VisualTokens | Tensor | None,
-        teacher: FrozenAttention | None = None,
+        teacher: TeacherAttention | None = None,
     ) -> NetworkOutput:
         """Classify clips.
 
@@ -132,10 +132,10 @@ class AudioVisualNetwork(nn.Module):
         fused = features[0] if len(features) == 1 else features[0] + features[1]
         return NetworkOutput(self.classifier(fused), fused, fa, fv, pooled, attended)
 
-    def freeze(self, audio: Tensor, visual: VisualTokens, clips: int) -> FrozenAttention:
+    def as_teacher(self, audio: Tensor, visual: VisualTokens, clips: int) -> TeacherAttention:
         """The attention to some of `clips` clips in all, as a teacher's; for networks that attend."""
         layer = self.visual_attention
-        return self.fused.freeze(visual, layer.weight, layer.bias, self._gate(audio), clips=clips)
+        return self.fused.as_teacher(visual, layer.weight, layer.bias, self._gate(audio), clips=clips)
 
     def maps(self, audio: Tensor, visual: Tensor) -> Attended:
         """Both attention maps of clips [B, D] and [B, T, S, D], for people; for networks that attend."""
