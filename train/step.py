@@ -168,7 +168,7 @@ def _accuracy(classifier: Classifier, clips: StepClips) -> float:
 def _network_of_step(plan: Plan, step: int, before: Classifier | None, draws: Draws) -> AudioVisualNetwork:
     """A fresh network, or a copy of the one before with this step's columns added."""
     info, protocol, layer = plan.cache.info, plan.protocol, plan.method.layer
-    if before is None or plan.method.starts_fresh:
+    if before is None or layer is None or plan.method.starts_fresh:
         shape = NetworkShape(
             plan.config.modality,
             info.audio.shape[-1],
@@ -179,7 +179,6 @@ def _network_of_step(plan: Plan, step: int, before: Classifier | None, draws: Dr
         return draws.network(step, shape, layer).to(plan.device, plan.dtype)
     network = AudioVisualNetwork(before.network.shape, layer).to(plan.device, plan.dtype)
     network.load_state_dict(before.network.state_dict())
-    if layer is not None:
-        width = network.classifier.in_features
-        network.grow(draws.new_layer(step, layer, width, protocol.step_sizes[step]))
+    width = network.classifier.in_features
+    network.grow(draws.new_layer(step, layer, width, protocol.step_sizes[step]))
     return network
