@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from avcil.train.draws import Draws
 from avcil.train.loop import NOTHING_FITTED, epoch_batches, fit_step
 from avcil.train.methods.exemplars import random_exemplars
@@ -129,7 +131,7 @@ def _load(
     sets = [TokenSet(name, clips.ids, batch) for name, clips, batch in wanted]
     loaded, placement = load_tokens(plan.cache, sets, plan.needs, plan.device, budget)
     clips = [
-        StepClips.of(tokens, one.columns, plan.device)
+        StepClips(tokens, torch.tensor(one.columns, dtype=torch.long, device=plan.device))
         for tokens, (_, one, _) in zip(loaded, wanted, strict=True)
     ]
     return _StepData(clips[0], clips[1], clips[2] if validation is not None else None), placement
