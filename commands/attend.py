@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from avcil.commands.console import out
-from avcil.commands.predict import EncoderWeights, OwnEncoder, finished_step, note_precision
+from avcil.commands.options import Decoder, Device, OwnEncoder, RecordedWeights
+from avcil.commands.predict import finished_step, note_precision
 from avcil.errors import ConfigError, DecodeError, ManifestError
+from avcil.files import write_text
 from avcil.report.labels import shortened
 
 NAME_WIDTH = 48  # characters of a video's name or a class in a line
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from avcil.cache import Tokens
-    from avcil.extract.media.contract import Backend
     from avcil.extract.tokens import TokenEncoder
     from avcil.predict.attention_maps import Drift, ReducedMaps, Reduction
     from avcil.train.record.run_folder import RunFolder
@@ -60,7 +61,8 @@ def attend(
     video: Annotated[Path, typer.Argument(help="A video file.")],
     folder: Annotated[Path, typer.Option("--out", help="Folder for the pictures and numbers.")],
     reduce: Annotated[
-        str, typer.Option(help="class: channels by what they add to the class; mean: all alike.")
+        Literal["class", "mean"],
+        typer.Option(help="class: channels by what they add to the class; mean: all alike."),
     ] = "class",
     label: Annotated[
         str | None, typer.Option(help="The video's class.", show_default="the last step's prediction")
@@ -68,12 +70,12 @@ def attend(
     step: Annotated[
         int | None, typer.Option(min=1, help="Up to this step.", show_default="last finished")
     ] = None,
-    visual_weights: EncoderWeights = None,
-    audio_weights: EncoderWeights = None,
+    visual_weights: RecordedWeights = None,
+    audio_weights: RecordedWeights = None,
     visual_encoder: OwnEncoder = None,
     audio_encoder: OwnEncoder = None,
-    decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+    decoder: Decoder = "auto",
+    device: Device = "auto",
 ) -> None:
     """Draw where and when each step looks in a video, and how that drifts.
 
@@ -89,16 +91,13 @@ def attend(
     from avcil.extract.engine import ExtractOptions
     from avcil.extract.in_memory import encode_clip
     from avcil.extract.sources.clip import Clip, name_text
-    from avcil.predict.attention_maps import Reduction
     from avcil.predict.recorded import EncoderSource, build_recorded_encoder
-    from avcil.report.attention import AttentionFigure, AttentionRow
+    from avcil.report.attention_figure import AttentionFigure, AttentionRow
     from avcil.train.record.run_folder import RunFolder
 
-    if reduce not in get_args(Reduction):
-        raise ConfigError(f"--reduce is {reduce!r}; it must be one of {', '.join(get_args(Reduction))}")
     opened = RunFolder.open(run)
     last = finished_step(opened, step)
-    options = ExtractOptions(decoder=cast("Backend", decoder), device=device)
+    options = ExtractOptions(decoder=decoder, device=device)
     encoder = build_recorded_encoder(
         opened.token_info,
         EncoderSource(visual_encoder, visual_weights),
@@ -111,7 +110,7 @@ def attend(
         encoded = encode_clip(Clip(name, video, "unknown", "test"), encoder, options)
     except DecodeError as error:
         raise ManifestError(f"{video}: {error}") from error
-    found = attention_by_step(opened, encoded.tokens, encoder, last, cast("Reduction", reduce), label)
+    found = attention_by_step(opened, encoded.tokens, encoder, last, reduce, label)
     lines = [_line(one) for one in found.steps]
     weighted = "weighted by what they add to that class" if reduce == "class" else "all alike"
     title = [
@@ -129,7 +128,7 @@ def attend(
         "reduce": reduce,
         "steps": [_numbers(one) for one in found.steps],
     }
-    (folder / f"attention-{reduce}.json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    write_text(folder / f"attention-{reduce}.json", json.dumps(numbers, indent=1))
     for line in (*title, *lines):
         out.print(line, markup=False)
     out.print(f"pictures: {folder}/attention-{reduce}.png, .gif; numbers: .json", markup=False)

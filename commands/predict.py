@@ -9,27 +9,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from avcil.commands.console import err, out, printable, write
+from avcil.commands.options import (
+    AllowMissing,
+    AsJson,
+    Batch,
+    Decoder,
+    Device,
+    OwnEncoder,
+    RecordedWeights,
+    Workers,
+)
 from avcil.errors import ConfigError, DecodeError, ManifestError, RunError
 
 if TYPE_CHECKING:
     from avcil.cache import Tokens
     from avcil.extract.engine import ExtractOptions
-    from avcil.extract.media.contract import Backend, Track
     from avcil.extract.sources.clip import Clip
     from avcil.extract.tokens import TokenEncoder
     from avcil.train.network.inference import Classifier
     from avcil.train.record.run_folder import RunFolder
-
-
-EncoderWeights = Annotated[
-    str | None, typer.Option(help="Where the encoder's weights are.", show_default="as recorded")
-]
-OwnEncoder = Annotated[str | None, typer.Option(help="package.module:factory, for one of your own.")]
 
 
 @dataclass(frozen=True)
@@ -48,23 +51,17 @@ def predict(
         int | None, typer.Option(min=1, help="Ask the network of this step.", show_default="last finished")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to show of each video.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, all classes.")] = False,
+    as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a CSV, a line a video and class.")] = False,
-    visual_weights: EncoderWeights = None,
-    audio_weights: EncoderWeights = None,
+    visual_weights: RecordedWeights = None,
+    audio_weights: RecordedWeights = None,
     visual_encoder: OwnEncoder = None,
     audio_encoder: OwnEncoder = None,
-    decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Decoding processes; 0 decodes here.", show_default="cores")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Clips per encoder pass.", show_default="8, 32 on a GPU")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
-    allow_missing: Annotated[
-        str | None, typer.Option(help="audio: take videos without sound as silent.")
-    ] = None,
+    decoder: Decoder = "auto",
+    workers: Workers = None,
+    batch: Batch = None,
+    device: Device = "auto",
+    allow_missing: AllowMissing = None,
 ) -> None:
     """Classify new videos by what a run has learned.
 
@@ -85,11 +82,11 @@ def predict(
     chosen = finished_step(folder, step)
     paths = list_videos(videos)
     options = ExtractOptions(
-        decoder=cast("Backend", decoder),
+        decoder=decoder,
         workers=workers,
         batch=batch,
         device=device,
-        allow_missing=frozenset({cast("Track", allow_missing)} if allow_missing else ()),
+        allow_missing=frozenset({allow_missing} if allow_missing else ()),
     )
     encoder = build_recorded_encoder(
         folder.token_info,

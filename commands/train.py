@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.compare import compare_runs, show_comparisons
+from avcil.commands.compare import compared, show_comparisons
 from avcil.commands.console import err, out
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def run_sweep(plans: Mapping[Path, Plan], tensorboard: bool) -> None:
         out.print(f"run {number} of {len(plans)}: {path}", markup=False)
         run_training(plan, path, tensorboard)
     out.print()
-    show_comparisons(compare_runs(list(plans)).tables)
+    show_comparisons(compared(list(plans)))
 
 
 def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFolder:

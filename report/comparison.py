@@ -1,4 +1,4 @@
-"""Owns which runs stand beside each other, and their statistics over seeds; knows no format and no cache.
+"""Runs beside each other: which share a table and a row, and their statistics over seeds.
 
 Runs share a table when they learnt the same classes in the same steps from the same tokens. They share a row
 when they differ in nothing but the seeds.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from avcil.errors import ConfigError
+from avcil.errors import ConfigError, RunError
 from avcil.report.statistics import PairedDifference, Sample, paired_difference, sample
 from avcil.report.words import METHOD_TITLES
 from avcil.train.config import RunConfig
-from avcil.train.record.results import FinishedRun
+from avcil.train.record.results import FinishedRun, read_runs
 
 METRICS = ("mean_accuracy", "last_accuracy", "average_forgetting")
 MODALITY_ORDER = ("audio", "visual", "audio-visual")  # as in the published tables
@@ -90,6 +91,20 @@ class _Group:
     @property
     def way(self) -> tuple[str, str]:
         return self.first.config.method, self.first.config.modality
+
+
+def compare_runs(paths: Iterable[Path], baseline: str | None = None) -> Comparisons:
+    """`compare` for run folders and all runs in folders of runs; those not finished are left out.
+
+    Raises:
+        RunError: a path is no run and holds none, a run is damaged, or none is finished.
+        ConfigError: as `compare`.
+    """
+    found = read_runs(paths)
+    if not found.finished:
+        raise RunError(f"no run is finished: {'; '.join(found.unfinished)}")
+    comparisons = compare(found.finished, baseline)
+    return replace(comparisons, left_out=[*found.unfinished, *comparisons.left_out])
 
 
 def compare(runs: Iterable[FinishedRun], baseline: str | None = None) -> Comparisons:

@@ -1,4 +1,4 @@
-"""Owns what a run did and found in plain sentences, for people who do not know the field; draws nothing."""
+"""What a run did and found in plain sentences, for people who do not know the field, and numbers in words."""
 
 from __future__ import annotations
 
@@ -54,9 +54,14 @@ def whole(fraction: float) -> str:
     return f"{round(100 * fraction)}".replace("-", "\N{MINUS SIGN}")
 
 
+def method_title(name: str) -> str:
+    """A method as the papers call it; one of a user's own by its name."""
+    return METHOD_TITLES.get(name, name)
+
+
 def title(result: Evaluation) -> str:
-    """Method and modality as people say them."""
-    return f"{METHOD_TITLES.get(result.method, result.method)}, {result.modality}"
+    """Method and modality as people call them."""
+    return f"{method_title(result.method)}, {result.modality}"
 
 
 def chances(result: Evaluation) -> list[float]:

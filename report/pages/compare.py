@@ -1,4 +1,4 @@
-"""Owns the page that compares methods: curves, bars with their spread over seeds; computes no statistics."""
+"""The page that compares methods: curves, and bars with their spread over seeds."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avcil.report.comparison import METRICS, MODALITY_ORDER, Comparison, ComparisonRow
-from avcil.report.comparison_text import columns, difference, heading, legend
+from avcil.report.comparison_tables import difference, heading, legend, row_title, versus
 from avcil.report.pages.charts import Axes, Line, line_chart
 from avcil.report.pages.curves import percent_ticks, step_ticks
 from avcil.report.pages.page import Chart, render
 from avcil.report.statistics import Sample
-from avcil.report.words import METHOD_TITLES, MODALITY_WORDS, signed
+from avcil.report.words import MODALITY_WORDS, signed
 from avcil.train.record.metrics import DEFINITIONS
 
 COLOURS = 6  # of methods, before they come round again as dashes
@@ -70,7 +70,7 @@ def compare_page(comparisons: Sequence[Comparison]) -> str:
 
 
 def _section(comparison: Comparison) -> Section:
-    methods = list(dict.fromkeys(_name(row) for row in comparison.rows))
+    methods = list(dict.fromkeys(row_title(row) for row in comparison.rows))
     styles = {name: f"c{k % COLOURS}{' dashed' if k >= COLOURS else ''}" for k, name in enumerate(methods)}
     charts = []
     for modality in MODALITY_ORDER:
@@ -79,7 +79,7 @@ def _section(comparison: Comparison) -> Section:
             charts.append(_chart(modality, rows, styles, comparison))
     names = [metric.replace("_", " ") for metric in METRICS]
     if comparison.baseline is not None:
-        names.append(columns(comparison)[-1])
+        names.append(versus(comparison.baseline))
     intro = (
         f"Every row learned the same {comparison.classes} classes in the same {len(comparison.step_sizes)} "
         "steps from the same tokens. At the end, guessing would be right for "
@@ -97,10 +97,10 @@ def _section(comparison: Comparison) -> Section:
 
 def _row(row: ComparisonRow, styles: dict[str, str], comparison: Comparison) -> Row:
     return Row(
-        name=_name(row),
+        name=row_title(row),
         modality=row.modality,
         runs=len(row.seeds),
-        style=styles[_name(row)],
+        style=styles[row_title(row)],
         cells=[_cell(row.samples[metric]) for metric in METRICS],
         difference=None if comparison.baseline is None else _difference(row),
     )
@@ -125,16 +125,18 @@ def _chart(
     steps = len(comparison.step_sizes)
     lines = [
         Line(
-            _name(row) if len(_name(row)) <= LABEL_LETTERS else f"{_name(row)[: LABEL_LETTERS - 1]}…",
+            row_title(row)
+            if len(row_title(row)) <= LABEL_LETTERS
+            else f"{row_title(row)[: LABEL_LETTERS - 1]}…",
             [(step, one.mean) for step, one in enumerate(row.accuracy, start=1)],
-            f"{styles[_name(row)]} dots",
+            f"{styles[row_title(row)]} dots",
             spread=[one.deviation for one in row.accuracy],
         )
         for row in rows
     ]
     axes = Axes(
         title=f"Accuracy after each step, {modality}",
-        description="; ".join(f"{_name(row)} ends at {signed(row.accuracy[-1].mean)} %" for row in rows),
+        description="; ".join(f"{row_title(row)} ends at {signed(row.accuracy[-1].mean)} %" for row in rows),
         y_ticks=percent_ticks(0.0, 1.0),
         x_ticks=step_ticks({step: step for step in range(1, steps + 1)}),
         x_title="after step",
@@ -146,7 +148,3 @@ def _chart(
     how = MODALITY_WORDS[modality].capitalize()
     note = f"{how}: test clips of all classes seen so far that are named right, in percent"
     return Chart(modality.capitalize(), note, line_chart(axes, lines))
-
-
-def _name(row: ComparisonRow) -> str:
-    return METHOD_TITLES.get(row.method, row.method) + (f" ({row.variant})" if row.variant else "")

@@ -1,4 +1,4 @@
-"""Owns which curves a run's page shows: accuracy, forgetting, losses; draws them with `charts`."""
+"""The curves of a run's page: accuracy, forgetting, losses, validation accuracy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns how a page is made from a template: escaping, the parts that pages share; knows no run.
+"""Pages made from templates, with everything escaped, and the parts that pages share.
 
 A page is one file that loads nothing. Everything that is not markup of ours is escaped by the template
 engine, and a content security policy in the page forbids scripts and requests, whatever a label may hold.

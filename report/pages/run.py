@@ -1,10 +1,12 @@
-"""Owns the page of one run, `report.html`: which numbers stand where; draws nothing itself."""
+"""The page of one run, `report.html`: its numbers, charts, matrices, and how it was made."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from avcil.files import write_text
 from avcil.report.pages import curves
 from avcil.report.pages.page import EMPTY_CELL, HeatMap, HeatRow, Number, heat_cell, label, render
 from avcil.report.words import SELECTION, SPLIT_WORDS, chances, percent, signed, story, title
@@ -48,6 +50,13 @@ class StepRow:
     def exemplars(self) -> int:
         """Clips of old classes that were kept for it."""
         return sum(map(len, self.record.exemplars.values()))
+
+
+def write_run_page(run: RunFolder, result: Evaluation) -> Path:
+    """Write the page of a finished run into its folder and return its path; validation clips have their own."""
+    path = run.path / ("report.html" if result.split == "test" else f"report-{result.split}.html")
+    write_text(path, run_page(run, result))
+    return path
 
 
 def run_page(run: RunFolder, result: Evaluation) -> str:

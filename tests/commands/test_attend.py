@@ -12,7 +12,7 @@ from support.demo_road import Road
 
 from avcil.errors import RunError
 from avcil.predict.attention_maps import ReducedMaps
-from avcil.report.attention import FRAME_MS, AttentionFigure, AttentionRow
+from avcil.report.attention_figure import FRAME_MS, AttentionFigure, AttentionRow
 
 
 @pytest.mark.parametrize("reduce", ["class", "mean"])

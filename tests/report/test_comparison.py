@@ -8,7 +8,7 @@ import pytest
 
 from avcil.errors import ConfigError
 from avcil.report.comparison import Comparison, compare
-from avcil.report.comparison_text import comma_separated, difference, heading, latex, markdown
+from avcil.report.comparison_tables import FORMATS, difference, heading
 from avcil.report.statistics import PairedDifference
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.record.results import Evaluation, FinishedRun
@@ -126,9 +126,9 @@ def test_a_run_given_twice_counts_once() -> None:
 
 def test_names_are_escaped() -> None:
     tables = [the_table(run(0.5, name='50 % a_b | "c", $d'))]
-    assert r'50 \% a\_b \textbar{} "c", \$d' in latex(tables)
-    assert r'50 % a\_b \| "c", $d' in markdown(tables)
-    assert '"50 % a_b | ""c"", $d",2,1+1,' in comma_separated(tables)
+    assert r'50 \% a\_b \textbar{} "c", \$d' in FORMATS["latex"](tables)
+    assert r'50 % a\_b \| "c", $d' in FORMATS["markdown"](tables)
+    assert '"50 % a_b | ""c"", $d",2,1+1,' in FORMATS["csv"](tables)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,6 @@ def test_a_difference_has_a_sign_unless_it_is_zero(mean: float, half: float | No
 
 def test_markdown_is_aligned() -> None:
     runs = [run(0.5, seed=seed, method=method) for seed in (1, 2) for method in ("avcil", "finetune")]
-    lines = [line for line in markdown([the_table(*runs)]).splitlines() if line.startswith("|")]
+    lines = [line for line in FORMATS["markdown"]([the_table(*runs)]).splitlines() if line.startswith("|")]
     assert len(lines) == 4 and len({len(line) for line in lines}) == 1
     assert lines[3].startswith("| AV-CIL      | audio-visual |   2 | 50.0±0.0 |")
