@@ -22,7 +22,7 @@ def comparison_table(comparison: Comparison) -> Table:
     names = ["n", *SHORT.values()]
     if comparison.baseline is not None:
         names.append(versus(comparison.baseline))
-    rows = [
+    rows: list[list[Cell]] = [
         [row_title(row), row.modality, len(row.seeds), *(_sample(row.samples[metric]) for metric in METRICS)]
         for row in comparison.rows
     ]

@@ -53,11 +53,9 @@ class Table:
     note: str = ""
 
     def __post_init__(self) -> None:
-        wrong = next((row for row in self._all_rows if len(row) != len(self.columns)), None)
-        if wrong is not None:
-            raise ValueError(
-                f"a row of {len(wrong)} cells in a table of {len(self.columns)} columns: {wrong}"
-            )
+        for row in self._all_rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"{len(row)} cells in a row of {len(self.columns)} columns: {row}")
 
     @property
     def prose(self) -> bool:
@@ -67,9 +65,8 @@ class Table:
     def terminal(self) -> RichTable:
         """For rich, without the note. Cells have to be printable."""
         table = RichTable(
-            title=Text(self.caption) if self.caption else None,
+            title=Text(self.caption, style="bold") if self.caption else None,
             title_justify="left",
-            title_style="bold",
             header_style="dim",
             show_header=any(column.name for column in self.columns),
             box=None,

@@ -53,7 +53,7 @@ class StepRow:
 
 
 def write_run_page(run: RunFolder, result: Evaluation) -> Path:
-    """Write the page of a finished run into its folder and return its path; validation clips have their own."""
+    """Write the page of a finished run into its folder, one for each split, and return its path."""
     path = run.path / ("report.html" if result.split == "test" else f"report-{result.split}.html")
     write_text(path, run_page(run, result))
     return path
