@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from avcil.report.comparison import METRICS, MODALITY_ORDER, Comparison, ComparisonRow
 from avcil.report.comparison_tables import difference, heading, legend, row_title, versus
 from avcil.report.labels import shortened
-from avcil.report.pages.charts import Axes, Line, line_chart
-from avcil.report.pages.curves import percent_ticks, step_ticks
+from avcil.report.pages.charts import Line, line_chart
+from avcil.report.pages.curves import percent_ticks, step_axes
 from avcil.report.pages.page import Chart, render
 from avcil.report.statistics import Sample
 from avcil.report.words import MODALITY_WORDS, signed
@@ -95,7 +95,6 @@ def _difference(row: ComparisonRow) -> str:
 
 
 def _chart(modality: str, rows: Sequence[ComparisonRow], styles: Mapping[str, str]) -> Chart:
-    steps = len(rows[0].accuracy)
     lines = [
         Line(
             shortened(row_title(row), LABEL_LETTERS),
@@ -105,17 +104,11 @@ def _chart(modality: str, rows: Sequence[ComparisonRow], styles: Mapping[str, st
         )
         for row in rows
     ]
-    axes = Axes(
-        title=f"Accuracy after each step, {modality}",
-        description="; ".join(f"{row_title(row)} ends at {signed(row.accuracy[-1].mean)} %" for row in rows),
-        y_ticks=percent_ticks(0.0, 1.0),
-        x_ticks=step_ticks({step: step for step in range(1, steps + 1)}),
-        x_title="after step",
-        x_range=(1, steps),
-        label_width=LABEL_WIDTH,
-        width=400,
-        height=260,
+    ends = "; ".join(f"{row_title(row)} ends at {signed(row.accuracy[-1].mean)} %" for row in rows)
+    axes = step_axes(
+        f"Accuracy after each step, {modality}", ends, len(rows[0].accuracy), percent_ticks(0.0, 1.0)
     )
     how = MODALITY_WORDS[modality].capitalize()
     note = f"{how}: test clips of all classes seen so far that are named right, in percent"
-    return Chart(modality.capitalize(), note, line_chart(axes, lines))
+    drawn = line_chart(replace(axes, label_width=LABEL_WIDTH, width=400, height=260), lines)
+    return Chart(modality.capitalize(), note, drawn)

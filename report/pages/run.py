@@ -8,7 +8,7 @@ from pathlib import Path
 
 from avcil.files import write_text
 from avcil.report.pages import curves
-from avcil.report.pages.page import EMPTY_CELL, HeatMap, HeatRow, Number, heat_cell, label, render
+from avcil.report.pages.page import HeatMap, Number, heat_map, label, render
 from avcil.report.words import SELECTION, SPLIT_WORDS, chances, percent, signed, story, title
 from avcil.train.config import to_toml
 from avcil.train.protocol import Protocol
@@ -36,14 +36,11 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class StepRow:
-    """A step in the table of steps and in the list of classes."""
+    """A step in the table of steps and in the list of classes; `seen` counts the classes up to it."""
 
     number: int
     classes: Sequence[str]
     seen: int
-    chance: float
-    accuracy: float
-    forgetting: float | None
     record: StepRecord
 
     @property
@@ -68,6 +65,7 @@ def run_page(run: RunFolder, result: Evaluation) -> str:
     """
     records = [run.record(step) for step in range(len(result.step_sizes))]
     tasks = Protocol(run.facts.classes, run.facts.step_sizes, run.facts.memory).tasks
+    names = [f"step {step}" for step in range(1, len(tasks) + 1)]
     classes = _classes(result, tasks)
     ranked = sorted(classes, key=lambda one: (one.now, one.learned, one.number))
     return render(
@@ -78,9 +76,13 @@ def run_page(run: RunFolder, result: Evaluation) -> str:
         numbers=_numbers(result),
         charts=curves.outcome_charts(result),
         training=curves.training_charts(records),
-        steps=_steps(result, tasks, records),
-        matrix=_matrix(result),
-        answers=_answers(result, tasks),
+        steps=[
+            StepRow(step, result.classes[task.start : task.stop], task.stop, record)
+            for step, (task, record) in enumerate(zip(tasks, records, strict=True), start=1)
+        ],
+        chances=chances(result),
+        matrix=_matrix(result, names),
+        answers=_answers(result, tasks, names),
         confusion=_confusion(result),
         confused=most_confused(result.confusion, result.classes, MOST_CONFUSED),
         classes=classes,
@@ -135,21 +137,6 @@ def _numbers(result: Evaluation) -> list[Number]:
     return numbers
 
 
-def _steps(result: Evaluation, tasks: Sequence[range], records: Sequence[StepRecord]) -> list[StepRow]:
-    return [
-        StepRow(
-            number=step + 1,
-            classes=[result.classes[column] for column in task],
-            seen=task.stop,
-            chance=1 / task.stop,
-            accuracy=result.accuracy[step],
-            forgetting=result.forgetting[step],
-            record=records[step],
-        )
-        for step, task in enumerate(tasks)
-    ]
-
-
 def _classes(result: Evaluation, tasks: Sequence[range]) -> list[ClassRow]:
     return [
         ClassRow(
@@ -165,43 +152,24 @@ def _classes(result: Evaluation, tasks: Sequence[range]) -> list[ClassRow]:
     ]
 
 
-def _matrix(result: Evaluation) -> HeatMap:
-    steps = len(result.matrix)
-    rows = [
-        HeatRow(
-            f"after step {step + 1}",
-            [heat_cell(percent(value), value, own=of == step) for of, value in enumerate(row)]
-            + [EMPTY_CELL] * (steps - len(row)),
-        )
-        for step, row in enumerate(result.matrix)
-    ]
-    names = [f"step {of + 1}" for of in range(steps)]
-    return HeatMap("Accuracy in percent on the classes that came with each step", "", names, rows)
+def _matrix(result: Evaluation, steps: Sequence[str]) -> HeatMap:
+    title = "Accuracy in percent on the classes that came with each step"
+    return heat_map(title, steps, [f"after {step}" for step in steps], result.matrix)
 
 
-def _answers(result: Evaluation, tasks: Sequence[range]) -> HeatMap:
-    rows = [
-        HeatRow(
-            f"of step {step + 1}",
-            [heat_cell(percent(share), share, own=other == step) for other, share in enumerate(shares)],
-        )
-        for step, shares in enumerate(step_confusion(result.confusion, tasks))
-    ]
-    names = [f"step {other + 1}" for other in range(len(tasks))]
-    return HeatMap("Share of clips, in percent, that are taken for a class of each step", "", names, rows)
+def _answers(result: Evaluation, tasks: Sequence[range], steps: Sequence[str]) -> HeatMap:
+    title = "Share of clips, in percent, that are taken for a class of each step"
+    return heat_map(title, steps, [f"of {step}" for step in steps], step_confusion(result.confusion, tasks))
 
 
 def _confusion(result: Evaluation) -> HeatMap:
-    rows = []
-    for column, counts in enumerate(result.confusion):
-        total = sum(counts)
-        cells = [
-            heat_cell(str(clips) if clips else "", clips / total, own=other == column)
-            for other, clips in enumerate(counts)
-        ]
-        rows.append(HeatRow(label(result.classes[column], column), cells))
-    names = [str(column + 1) for column in range(len(rows))]
-    return HeatMap("Clips of each class (row) by the class they were taken for (column)", "", names, rows)
+    return heat_map(
+        "Clips of each class (row) by the class they were taken for (column)",
+        [str(number) for number in range(1, len(result.classes) + 1)],
+        [label(name, column) for column, name in enumerate(result.classes)],
+        [[clips / sum(counts) for clips in counts] for counts in result.confusion],
+        [[str(clips) if clips else "" for clips in counts] for counts in result.confusion],
+    )
 
 
 def _facts(run: RunFolder, records: Sequence[StepRecord]) -> dict[str, str]:
@@ -227,7 +195,7 @@ def _facts(run: RunFolder, records: Sequence[StepRecord]) -> dict[str, str]:
 
 
 def seconds(count: float) -> str:
-    """A duration as people say it."""
+    """A duration in words."""
     if count < 100:
         return f"{count:.1f} s"
     minutes, rest = divmod(round(count), 60)
