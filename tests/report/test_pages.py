@@ -1,4 +1,4 @@
-"""The pages of a run and of a comparison, looked at in a real browser: labels may hold anything."""
+"""The pages of a run and of a comparison, opened in a real browser: labels may hold anything."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

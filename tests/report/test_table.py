@@ -30,7 +30,7 @@ def test_markdown_is_aligned_and_escaped() -> None:
     lines = TABLE.markdown().splitlines()
     assert (lines[0], lines[-1]) == ("**a & b**", "note\\_1")
     assert len({len(line) for line in lines[2:-2]}) == 1 and len(lines[2:-2]) == 5
-    assert r"| 50 % a\_b \| " in lines[4] and lines[3].endswith("-: | --: |")
+    assert r"| 50 % a\_b \| " in lines[4] and lines[3].endswith("-: | ---: |")
 
 
 def test_latex_has_formulas_in_its_head_only() -> None:
