@@ -114,13 +114,13 @@ def _show_coverage(manifest: Manifest) -> None:
     if manifest.missing:
         n = len(manifest.clips)
         err.print(f"{len(manifest.missing)} of {n} videos are missing; there are, by class:", markup=False)
-        lacking = [one for one in manifest.coverage() if one.present < one.listed]
-        for one in lacking[:MAX_CLASSES_SHOWN]:
+        partial = [one for one in manifest.coverage() if one.present < one.listed]
+        for one in partial[:MAX_CLASSES_SHOWN]:
             share = f"{100 * one.present / one.listed:.0f} %"
             line = f"  {share:>5}  {one.present} of {one.listed}  {one.label}"
             err.print(printable(line), markup=False)
-        if len(lacking) > MAX_CLASSES_SHOWN:
-            err.print(f"  and {len(lacking) - MAX_CLASSES_SHOWN} more classes lack some", markup=False)
+        if len(partial) > MAX_CLASSES_SHOWN:
+            err.print(f"  and {len(partial) - MAX_CLASSES_SHOWN} more classes lack some", markup=False)
     if manifest.unplaced:
         named = ", ".join(manifest.unplaced[:3])
         n = len(manifest.unplaced)

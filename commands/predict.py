@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.console import err, out, printable, write
+from avcil.commands.console import err, exclusive, out, printable, write
 from avcil.commands.options import (
     AllowMissing,
     AsJson,
@@ -21,7 +21,7 @@ from avcil.commands.options import (
     RecordedWeights,
     Workers,
 )
-from avcil.errors import ConfigError, ManifestError
+from avcil.errors import ManifestError
 
 if TYPE_CHECKING:
     from avcil.predict.predictor import Prediction, Predictor
@@ -61,8 +61,7 @@ def predict(
     from avcil.predict.recorded import EncoderSource
     from avcil.report.progress import progress
 
-    if as_json and as_csv:
-        raise ConfigError("--json and --csv exclude each other; give one of them")
+    exclusive({"json": as_json, "csv": as_csv})
     options = ExtractOptions(
         decoder=decoder,
         workers=workers,

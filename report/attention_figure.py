@@ -59,7 +59,7 @@ class AttentionFigure:
 
     def write_png(self, path: Path) -> None:
         """A grid: the frames above, then a row of heat maps for each step with its temporal weights."""
-        time = len(self._temporal[0])
+        time, _ = self._spatial[0].shape
         per_tubelet = len(self.frames) // time
         page = _Page(2 * MARGIN + time * (TILE + GAP) - GAP, self.title, len(self.rows) + 1)
         middle = range(per_tubelet // 2, len(self.frames), per_tubelet)
@@ -76,7 +76,7 @@ class AttentionFigure:
 
     def write_gif(self, path: Path) -> None:
         """The frames in turn: the picture and beside it the heat map of every step."""
-        time = len(self._temporal[0])
+        time, _ = self._spatial[0].shape
         images = []
         for number, frame in enumerate(self.frames):
             t = number * time // len(self.frames)

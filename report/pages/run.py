@@ -103,36 +103,19 @@ def run_page(run: RunFolder, result: Evaluation) -> str:
 
 def _numbers(result: Evaluation) -> list[Number]:
     guesses = chances(result)
-    steps = len(guesses)
+    steps = "the step" if len(guesses) == 1 else f"steps 1 to {len(guesses)}"
+    mean = f"averaged over {steps}; guessing {percent(sum(guesses) / len(guesses))} %"
+    last = f"at the end, among all {len(result.classes)} classes; guessing {percent(guesses[-1])} %"
     numbers = [
-        Number(
-            "Mean accuracy",
-            percent(result.mean_accuracy),
-            "%",
-            f"averaged over {'the step' if steps == 1 else f'steps 1 to {steps}'}; "
-            f"guessing {percent(sum(guesses) / steps)} %",
-        ),
-        Number(
-            "Last accuracy",
-            percent(result.last_accuracy),
-            "%",
-            f"at the end, among all {len(result.classes)} classes; guessing {percent(guesses[-1])} %",
-        ),
+        Number("Mean accuracy", percent(result.mean_accuracy), "%", mean),
+        Number("Last accuracy", percent(result.last_accuracy), "%", last),
     ]
     if result.average_forgetting is not None and result.backward_transfer is not None:
+        lost = "how far old classes are below their best, averaged over steps; 0 is none"
+        change = "change of old classes from when they were learned to the end; below 0 is loss"
         numbers += [
-            Number(
-                "Average forgetting",
-                signed(result.average_forgetting),
-                "points",
-                "how far old classes are below their best, averaged over steps; 0 is none",
-            ),
-            Number(
-                "Backward transfer",
-                signed(result.backward_transfer),
-                "points",
-                "change of old classes from when they were learned to the end; below 0 is loss",
-            ),
+            Number("Average forgetting", signed(result.average_forgetting), "points", lost),
+            Number("Backward transfer", signed(result.backward_transfer), "points", change),
         ]
     return numbers
 
