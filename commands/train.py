@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.compare import compare_runs, show_comparisons
+from avcil.commands.compare import compared, show_comparisons
 from avcil.commands.console import err, out
 from avcil.train.config import Fidelity, Modality, Precision, Select
 from avcil.train.methods import METHODS
@@ -157,7 +157,7 @@ def run_sweep(plans: Mapping[Path, Plan], tensorboard: bool) -> None:
         out.print(f"run {number} of {len(plans)}: {path}", markup=False)
         run_training(plan, path, tensorboard)
     out.print()
-    show_comparisons(compare_runs(list(plans)).tables)
+    show_comparisons(compared(list(plans)))
 
 
 def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFolder:

@@ -1,4 +1,4 @@
-"""Owns which runs stand beside each other, and their statistics over seeds; knows no format and no cache.
+"""Runs beside each other: which share a table and a row, and their statistics over seeds.
 
 Runs share a table when they learnt the same classes in the same steps from the same tokens. They share a row
 when they differ in nothing but the seeds.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from avcil.errors import ConfigError
+from avcil.errors import ConfigError, RunError
 from avcil.report.statistics import PairedDifference, Sample, paired_difference, sample
-from avcil.report.words import METHOD_TITLES
 from avcil.train.config import RunConfig, flat_table
-from avcil.train.record.results import FinishedRun
+from avcil.train.methods import METHODS
+from avcil.train.record.results import FinishedRun, read_runs
 
 METRICS = ("mean_accuracy", "last_accuracy", "average_forgetting")
 MODALITY_ORDER = ("audio", "visual", "audio-visual")  # as in the published tables
@@ -29,7 +30,7 @@ class ComparisonRow:
     """The runs of one way to train.
 
     Attributes:
-        method, modality, fidelity: what was trained.
+        method, method_title, modality, fidelity: what was trained.
         variant: settings in which rows of this method and modality differ, in words; else "".
         seeds: seeds of the order and of training of every run.
         accuracy: A_t over the runs, after every step.
@@ -38,6 +39,7 @@ class ComparisonRow:
     """
 
     method: str
+    method_title: str
     modality: str
     fidelity: str
     variant: str
@@ -67,6 +69,12 @@ class Comparison:
     baseline: str | None
     rows: list[ComparisonRow]
 
+    @property
+    def baseline_title(self) -> str:
+        """What people call the baseline; its name where the table has no row of it."""
+        titles = {row.method: row.method_title for row in self.rows}
+        return titles.get(str(self.baseline), str(self.baseline))
+
 
 @dataclass(frozen=True)
 class Comparisons:
@@ -90,6 +98,20 @@ class _Group:
     @property
     def way(self) -> tuple[str, str]:
         return self.first.config.method.name, self.first.config.modality
+
+
+def compare_runs(paths: Iterable[Path], baseline: str | None = None) -> Comparisons:
+    """`compare` for run folders and all runs in folders of runs; those not finished are left out.
+
+    Raises:
+        RunError: a path is no run and holds none, a run is damaged, or none is finished.
+        ConfigError: as `compare`.
+    """
+    found = read_runs(paths)
+    if not found.finished:
+        raise RunError(f"no run is finished: {'; '.join(found.unfinished)}")
+    comparisons = compare(found.finished, baseline)
+    return replace(comparisons, left_out=[*found.unfinished, *comparisons.left_out])
 
 
 def compare(runs: Iterable[FinishedRun], baseline: str | None = None) -> Comparisons:
@@ -158,6 +180,7 @@ def _row(group: _Group, variant: str, baseline: _Group | None) -> ComparisonRow:
     by_step = zip(*(run.result.accuracy for run in group.runs.values()), strict=True)
     return ComparisonRow(
         method=config.method.name,
+        method_title=group.first.result.method_title,
         modality=config.modality,
         fidelity=config.fidelity,
         variant=variant,
@@ -223,6 +246,6 @@ def _variant(group: _Group, groups: Sequence[_Group]) -> str:
 
 
 def _rank(row: ComparisonRow) -> tuple[Any, ...]:
-    known = list(METHOD_TITLES)
+    known = list(METHODS)
     method = known.index(row.method) if row.method in known else len(known)
     return method, row.method, MODALITY_ORDER.index(row.modality), row.variant

@@ -1,4 +1,4 @@
-"""Owns what a run did and found in plain sentences, for people who do not know the field; draws nothing."""
+"""What a run did and found in plain sentences, for people who do not know the field, and numbers in words."""
 
 from __future__ import annotations
 
@@ -8,17 +8,6 @@ MODALITY_WORDS = {
     "audio-visual": "by sound and picture together",
     "audio": "by sound alone",
     "visual": "by picture alone",
-}
-METHOD_TITLES = {  # in the order of the published tables
-    "finetune": "fine-tuning",
-    "lwf": "LwF",
-    "icarl-nme": "iCaRL-NME",
-    "icarl-fc": "iCaRL-FC",
-    "ss-il": "SS-IL",
-    "afc-nme": "AFC-NME",
-    "afc-lsc": "AFC-LSC",
-    "avcil": "AV-CIL",
-    "upper-bound": "upper bound",
 }
 SPLIT_WORDS = {"test": "test clips", "val": "validation clips"}
 SELECTION = {
@@ -54,8 +43,8 @@ def whole(fraction: float) -> str:
 
 
 def title(result: Evaluation) -> str:
-    """Method and modality as people say them."""
-    return f"{METHOD_TITLES.get(result.method, result.method)}, {result.modality}"
+    """Method and modality as people call them."""
+    return f"{result.method_title}, {result.modality}"
 
 
 def chances(result: Evaluation) -> list[float]:

@@ -8,7 +8,7 @@ import pytest
 
 from avcil.errors import ConfigError
 from avcil.report.comparison import Comparison, compare
-from avcil.report.comparison_text import comma_separated, difference, heading, latex, markdown
+from avcil.report.comparison_tables import FORMATS, difference, heading
 from avcil.report.statistics import PairedDifference
 from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.record.results import Evaluation, FinishedRun
@@ -24,7 +24,9 @@ def run(mean: float, seed: int = 0, order: int = 0, cache: str = "c" * 64, **cha
     config = replace(CONFIG, **changes)
     result = Evaluation.__new__(Evaluation)
     numbers = {"mean_accuracy": mean, "last_accuracy": mean / 2, "average_forgetting": 1 - mean}
-    result.__dict__.update(numbers, accuracy=[mean, mean], classes=["a", "b"], step_sizes=[1, 1], memory=4)
+    shape = {"classes": ["a", "b"], "step_sizes": [1, 1], "memory": 4, "accuracy": [mean, mean]}
+    title = {"avcil": "AV-CIL", "finetune": "fine-tuning"}.get(method.name, method.name)
+    result.__dict__.update(numbers, **shape, method_title=title)
     return FinishedRun(
         Path(f"{config.method.name}-{config.name}-{order}-{seed}"), config, cache, DEFAULTS, result
     )
@@ -131,9 +133,9 @@ def test_a_run_given_twice_counts_once() -> None:
 
 def test_names_are_escaped() -> None:
     tables = [the_table(run(0.5, name='50 % a_b | "c", $d'))]
-    assert r'50 \% a\_b \textbar{} "c", \$d' in latex(tables)
-    assert r'50 % a\_b \| "c", $d' in markdown(tables)
-    assert '"50 % a_b | ""c"", $d",2,1+1,' in comma_separated(tables)
+    assert r'50 \% a\_b \textbar{} "c", \$d' in FORMATS["latex"](tables)
+    assert r'50 % a\_b \| "c", $d' in FORMATS["markdown"](tables)
+    assert '"50 % a_b | ""c"", $d",2,1+1,' in FORMATS["csv"](tables)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,6 @@ def test_a_difference_has_a_sign_unless_it_is_zero(mean: float, half: float | No
 
 def test_markdown_is_aligned() -> None:
     runs = [run(0.5, seed=seed, method=method) for seed in (1, 2) for method in ("avcil", "finetune")]
-    lines = [line for line in markdown([the_table(*runs)]).splitlines() if line.startswith("|")]
+    lines = [line for line in FORMATS["markdown"]([the_table(*runs)]).splitlines() if line.startswith("|")]
     assert len(lines) == 4 and len({len(line) for line in lines}) == 1
     assert lines[3].startswith("| AV-CIL      | audio-visual |   2 | 50.0±0.0 |")
