@@ -16,7 +16,7 @@ from torch import Tensor
 from torchaudio.compliance import kaldi
 from torchaudio.functional import resample
 
-from avcil.extract.encoders.contract import FramesInput, MelInput, WaveformInput
+from avcil.extract.encoders.inputs import FramesInput, MelInput, WaveformInput
 from avcil.extract.media.contract import DecodeRequest, failure
 from avcil.extract.media.frame_rules import FrameRule
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 from rich.text import Text
 
+from avcil.cache.schema import WeightsOrigin
 from avcil.cache.summary import CacheSummary, Coverage
 from avcil.report.labels import shortened
 from avcil.report.tables import NAME_WIDTH
@@ -25,7 +26,8 @@ def cache_lines(summary: CacheSummary) -> list[str]:
     ]
     for kind in ("visual", "audio"):
         encoder = content[f"{kind}_encoder"]
-        lines.append(f"{kind} encoder: {encoder['name']} {encoder['fingerprint'][:12]}, {encoder['weights']}")
+        weights = WeightsOrigin(**encoder["weights"])
+        lines.append(f"{kind} encoder: {encoder['name']} {encoder['fingerprint'][:12]}, {weights}")
     for title, counts in (("failed", summary.failures), ("flagged", summary.flags)):
         if counts:
             lines.append(f"{title}: {', '.join(f'{count} {kind}' for kind, count in counts.items())}")
