@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, get_args
 
 from avcil.errors import DecodeError
+
+if TYPE_CHECKING:  # the command line takes its choices from here, without loading numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 Backend = Literal["auto", "pyav", "decord"]
 Track = Literal["audio"]

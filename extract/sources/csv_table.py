@@ -1,4 +1,4 @@
-"""Owns the CSV of clips: columns id, path, label, split and, for parts of files, start_s and end_s."""
+"""The CSV of clips: columns id, path, label, split and, for parts of files, start_s and end_s."""
 
 from __future__ import annotations
 
