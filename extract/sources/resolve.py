@@ -76,9 +76,8 @@ def resolve(clips: Sequence[ListedClip], index: VideoIndex, rule: SplitRule) -> 
         else:
             known.append((clip, path))
     complete = _with_splits(known, rule)
-    resolved = _named(
-        [clip for clip, _ in complete], [path or index.expected(clip) for clip, path in complete]
-    )
+    paths = [path or index.expected(clip) for clip, path in complete]
+    resolved = _named([clip for clip, _ in complete], paths)
     missing = [clip for clip, (_, path) in zip(resolved, complete, strict=True) if path is None]
     return ResolvedClips(resolved, missing, unresolved)
 

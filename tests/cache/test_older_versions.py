@@ -70,6 +70,10 @@ def test_it_is_read_as_ever(path: Path) -> None:
     assert (cache.read(["one"]).visual == 0.5).all()
 
 
+def test_what_a_run_recorded_of_it_is_read_as_ever() -> None:
+    assert CacheInfo.from_content(INFO.content_in_words()) == INFO
+
+
 def test_it_is_completed_by_rows_of_the_new_version(path: Path) -> None:
     more = [*CLIPS, CacheClip("three", "dog", "test")]
     with CacheWriter.open(path, INFO, more) as writer:
