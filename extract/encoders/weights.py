@@ -141,7 +141,7 @@ def required_weights(modality: str, name: str, weights: str | None) -> str:
 
 
 def fill_random(module: nn.Module, gain: float = 1.0, seed: int = RANDOM_SEED) -> WeightsOrigin:
-    """Draw every weight anew, always the same for a seed, for trying the plumbing and for the demo.
+    """Draw every weight anew, always the same for a seed, for trying a set-up and for the demo.
 
     Matrices are normal with deviation gain / sqrt(fan-in); a gain of 1 keeps a signal's size. Biases are 0,
     norms the identity, single vectors (the class token) normal with deviation 0.02.
