@@ -73,7 +73,9 @@ def demo(
             run = folder / "runs" / f"{method}-{modality}-seed{seed}"
             choice = f"--protocol demo --method {method} --modality {modality} --seed {seed}"
             show_command(f"avcil train {cache} --out {run} {choice}")
-            config = protocol.configuration(method=method, modality=modality, training={"seed": seed})
+            config = protocol.configuration(
+                method={"name": method}, modality=modality, training={"seed": seed}
+            )
             trained = run_training(plan_run(tokens, config), run)
             results.append(run_evaluation(trained))
             if (method, modality) == REPORTED and seed == training_seeds[0]:

@@ -60,7 +60,7 @@ def run_evaluation(
 ) -> Evaluation:
     """Evaluate a run, with progress on standard error."""
     from avcil.report.progress import progress
-    from avcil.train.evaluate import evaluate_run
+    from avcil.train.record.evaluation import evaluate_run
 
     with progress(err, "evaluating") as on_step:
         return evaluate_run(run, cache_paths, on_step, split=split)

@@ -7,14 +7,14 @@ when they differ in nothing but the seeds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from avcil.errors import ConfigError, RunError
 from avcil.report.statistics import PairedDifference, Sample, paired_difference, sample
 from avcil.report.words import METHOD_TITLES
-from avcil.train.config import RunConfig
+from avcil.train.config import RunConfig, flat_table
 from avcil.train.record.results import FinishedRun, read_runs
 
 METRICS = ("mean_accuracy", "last_accuracy", "average_forgetting")
@@ -90,7 +90,7 @@ class _Group:
 
     @property
     def way(self) -> tuple[str, str]:
-        return self.first.config.method, self.first.config.modality
+        return self.first.config.method.name, self.first.config.modality
 
 
 def compare_runs(paths: Iterable[Path], baseline: str | None = None) -> Comparisons:
@@ -172,7 +172,7 @@ def _row(group: _Group, variant: str, baseline: _Group | None) -> ComparisonRow:
     config = group.first.config
     by_step = zip(*(run.result.accuracy for run in group.runs.values()), strict=True)
     return ComparisonRow(
-        method=config.method,
+        method=config.method.name,
         modality=config.modality,
         fidelity=config.fidelity,
         variant=variant,
@@ -214,7 +214,7 @@ def _settings(run: FinishedRun) -> Settings:
         protocol=replace(config.protocol.uncut(), classes=(), order_seed=0),
         training=replace(config.training, seed=0, device=""),
     )
-    return _flat(asdict(same)) | {"protocol.memory": run.result.memory}
+    return flat_table(same) | {"protocol.memory": run.result.memory}
 
 
 def _seeds(config: RunConfig) -> Seeds:
@@ -222,20 +222,16 @@ def _seeds(config: RunConfig) -> Seeds:
     return config.protocol.order_seed * (config.protocol.order == "shuffled"), config.training.seed
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
 def _variant(group: _Group, groups: Sequence[_Group]) -> str:
     """What tells `group` from others of its method and modality, settings at their default left unsaid."""
     rivals = [one.settings for one in groups if one.way == group.way]
-    default = _flat(asdict(RunConfig()))
+    defaults = group.first.method_defaults.items()
+    default = flat_table(RunConfig()) | {f"method.{name}": value for name, value in defaults}
     words = []
     for key, value in group.settings.items():
-        if any(rival[key] != value for rival in rivals) and (value != default[key] or key == "fidelity"):
+        if any(rival.get(key) != value for rival in rivals) and (
+            value != default.get(key) or key == "fidelity"
+        ):
             shown = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
             words.append(f"{key.rpartition('.')[2].replace('_', ' ')} {shown}")
     return ", ".join(words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from avcil.train.methods import find_method
 from avcil.train.record.results import Evaluation
 
 MODALITY_WORDS = {
@@ -91,13 +90,12 @@ def _task(result: Evaluation) -> str:
 def _regime(result: Evaluation) -> str:
     if len(result.step_sizes) == 1:
         return "It saw all training clips."
-    method = find_method(result.method, result.modality)
-    if method.sees_everything:
+    if result.old_clips == "all":
         return (
             "At every step a new one was trained on all clips of all classes so far: this shows what could "
             "be reached if nothing ever had to be remembered."
         )
-    if method.replays:
+    if result.old_clips == "exemplars":
         return (
             "At each step it was shown the clips of the new classes and, of the old ones, only a memory of "
             f"{result.memory} clips in total (the exemplars)."

@@ -159,7 +159,7 @@ def _facts(run: RunFolder, records: Sequence[StepRecord]) -> dict[str, str]:
     made = run.facts.environment
     device = made.device if made.device != "cpu" else "none used"
     facts = {
-        "method": f"{run.config.method}, fidelity {run.config.fidelity}",
+        "method": f"{run.config.method.name}, fidelity {run.config.fidelity}",
         "tokens": f"{', '.join(run.facts.caches)} (fingerprint {run.facts.cache_fingerprint[:16]})",
         "precision": f"{run.config.training.precision}; products of the attention in {made.products}",
         "graphics card": device,

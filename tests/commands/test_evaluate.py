@@ -14,7 +14,7 @@ from support.odd_run import ODD_LABELS, odd_run
 from avcil.commands.console import show
 from avcil.report.evaluation_tables import headline_table
 from avcil.report.words import percent
-from avcil.train.evaluate import evaluate_run
+from avcil.train.record.evaluation import evaluate_run
 from avcil.train.record.run_folder import RunFolder
 
 Command = Callable[..., Outcome]

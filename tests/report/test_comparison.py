@@ -10,24 +10,29 @@ from avcil.errors import ConfigError
 from avcil.report.comparison import Comparison, compare
 from avcil.report.comparison_tables import FORMATS, difference, heading
 from avcil.report.statistics import PairedDifference
-from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
+from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.record.results import Evaluation, FinishedRun
 
 CONFIG = RunConfig(protocol=ProtocolConfig(steps=2))
+DEFAULTS = {"lambda_instance": 0.5, "lambda_class": None, "instance_term": True}
 
 
 def run(mean: float, seed: int = 0, order: int = 0, cache: str = "c" * 64, **changes: Any) -> FinishedRun:
     protocol = replace(CONFIG.protocol, order="shuffled" if order else "listed", order_seed=order)
-    config = replace(CONFIG, **{"protocol": protocol, "training": TrainingConfig(seed=seed), **changes})
+    method = MethodConfig(changes.pop("method", "avcil"), changes.pop("settings", DEFAULTS))
+    changes = {"method": method, "protocol": protocol, "training": TrainingConfig(seed=seed), **changes}
+    config = replace(CONFIG, **changes)
     result = Evaluation.__new__(Evaluation)
     numbers = {"mean_accuracy": mean, "last_accuracy": mean / 2, "average_forgetting": 1 - mean}
     result.__dict__.update(numbers, accuracy=[mean, mean], classes=["a", "b"], step_sizes=[1, 1], memory=4)
-    return FinishedRun(Path(f"{config.method}-{config.name}-{order}-{seed}"), config, cache, result)
+    return FinishedRun(
+        Path(f"{config.method.name}-{config.name}-{order}-{seed}"), config, cache, DEFAULTS, result
+    )
 
 
 def with_protocol(one: FinishedRun, protocol: ProtocolConfig, more: float) -> FinishedRun:
     """`one` under another protocol, a little better."""
-    return run(one.result.mean_accuracy + more, method=one.config.method, protocol=protocol)
+    return run(one.result.mean_accuracy + more, method=one.config.method.name, protocol=protocol)
 
 
 def the_table(*runs: FinishedRun, baseline: str | None = None) -> Comparison:

@@ -10,7 +10,7 @@ from support.odd_run import ODD_LABELS, odd_run
 
 from avcil.report.pages.run import write_run_page
 from avcil.report.words import percent
-from avcil.train.evaluate import evaluate_run
+from avcil.train.record.evaluation import evaluate_run
 
 Command = Callable[..., Outcome]
 PHONE = 390
