@@ -10,7 +10,7 @@ from avcil.report.comparison import METRICS, Comparison, ComparisonRow
 from avcil.report.labels import printable
 from avcil.report.statistics import PairedDifference, Sample
 from avcil.report.table import Cell, Column, Table
-from avcil.report.words import method_title, percent
+from avcil.report.words import percent
 from avcil.train.record.metrics import DEFINITIONS
 from avcil.train.record.results import Evaluation
 
@@ -21,7 +21,7 @@ def comparison_table(comparison: Comparison) -> Table:
     """One row per method, modality and variant: in percent, with the difference of mean accuracies."""
     names = ["n", *SHORT.values()]
     if comparison.baseline is not None:
-        names.append(versus(comparison.baseline))
+        names.append(f"vs {comparison.baseline_title}")
     rows: list[list[Cell]] = [
         [row_title(row), row.modality, len(row.seeds), *(_sample(row.samples[metric]) for metric in METRICS)]
         for row in comparison.rows
@@ -50,21 +50,16 @@ def legend(comparison: Comparison) -> str:
     numbers = "mean ± standard deviation (n - 1) over n runs, in percent"
     if comparison.baseline is None:
         return numbers
-    than = method_title(comparison.baseline)
+    than = comparison.baseline_title
     return (
         f"{numbers}; vs {than}: mean accuracy minus that of {than} in the same modality, run by run of the "
         "same seeds, ± 95 % interval (Student's t)"
     )
 
 
-def versus(baseline: str) -> str:
-    """The head of the differences to the method `baseline`."""
-    return f"vs {method_title(baseline)}"
-
-
 def row_title(row: ComparisonRow) -> str:
     """Method and variant as people call them."""
-    return method_title(row.method) + (f" ({row.variant})" if row.variant else "")
+    return printable(row.method_title) + (f" ({row.variant})" if row.variant else "")
 
 
 def difference(value: PairedDifference | None) -> str:

@@ -9,17 +9,6 @@ MODALITY_WORDS = {
     "audio": "by sound alone",
     "visual": "by picture alone",
 }
-METHOD_TITLES = {  # in the order of the published tables
-    "finetune": "fine-tuning",
-    "lwf": "LwF",
-    "icarl-nme": "iCaRL-NME",
-    "icarl-fc": "iCaRL-FC",
-    "ss-il": "SS-IL",
-    "afc-nme": "AFC-NME",
-    "afc-lsc": "AFC-LSC",
-    "avcil": "AV-CIL",
-    "upper-bound": "upper bound",
-}
 SPLIT_WORDS = {"test": "test clips", "val": "validation clips"}
 SELECTION = {
     "best_val": "each step keeps its epoch with the best validation accuracy on all classes seen; that set "
@@ -53,14 +42,9 @@ def whole(fraction: float) -> str:
     return f"{round(100 * fraction)}".replace("-", "\N{MINUS SIGN}")
 
 
-def method_title(name: str) -> str:
-    """A method as the papers call it; one of a user's own by its name."""
-    return METHOD_TITLES.get(name, name)
-
-
 def title(result: Evaluation) -> str:
     """Method and modality as people call them."""
-    return f"{method_title(result.method)}, {result.modality}"
+    return f"{result.method_title}, {result.modality}"
 
 
 def chances(result: Evaluation) -> list[float]:
