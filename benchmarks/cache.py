@@ -1,9 +1,9 @@
 """How fast is the cache, and is it ever why training waits?
 
     python -m benchmarks.cache                            600 clips at full size: 5 GB of disk, 5 GB of RAM
-    python -m benchmarks.cache --clips 64 --rows 32       a quick look
+    python -m benchmarks.cache --clips 64 --rows 32       a quick run
 
-In one run on one machine, the files in the page cache unless said:
+In one run on one machine, the files in the page cache unless noted:
 
 * float16, int8: `load_tokens`, as training does: clips into RAM as stored, every checksum verified;
 * published: the layout of the published features, one HDF5 file with a float32 dataset [T*S, D] per clip,
@@ -36,8 +36,8 @@ from avcil.cache import CacheClip, CacheInfo, CacheWriter, EncoderInfo, TokenCac
 from avcil.cache.checksum import crc32
 from avcil.train.tokens.batches import StepTokens
 from avcil.train.tokens.budget import Budget
-from avcil.train.tokens.fetching import read_into
 from avcil.train.tokens.loading import TokenNeeds, TokenSet, load_tokens
+from avcil.train.tokens.reading import read_into
 
 SHAPE = (8, 196, 768)  # T, S, D of the published features
 PLACES = SHAPE[0] * SHAPE[1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from avcil.train.draws import Draws
 from avcil.train.loop import NOTHING_FITTED, epoch_batches, fit_step
 from avcil.train.methods.exemplars import random_exemplars
@@ -129,7 +131,7 @@ def _load(
     sets = [TokenSet(name, clips.ids, batch) for name, clips, batch in wanted]
     loaded, placement = load_tokens(plan.cache, sets, plan.needs, plan.device, budget)
     clips = [
-        StepClips.of(tokens, one.columns, plan.device)
+        StepClips(tokens, torch.tensor(one.columns, dtype=torch.long, device=plan.device))
         for tokens, (_, one, _) in zip(loaded, wanted, strict=True)
     ]
     return _StepData(clips[0], clips[1], clips[2] if validation is not None else None), placement
@@ -168,7 +170,7 @@ def _accuracy(classifier: Classifier, clips: StepClips) -> float:
 def _network_of_step(plan: Plan, step: int, before: Classifier | None, draws: Draws) -> AudioVisualNetwork:
     """A fresh network, or a copy of the one before with this step's columns added."""
     info, protocol, layer = plan.cache.info, plan.protocol, plan.method.layer
-    if before is None or plan.method.starts_fresh:
+    if before is None or layer is None or plan.method.starts_fresh:
         shape = NetworkShape(
             plan.config.modality,
             info.audio.shape[-1],
@@ -179,7 +181,6 @@ def _network_of_step(plan: Plan, step: int, before: Classifier | None, draws: Dr
         return draws.network(step, shape, layer).to(plan.device, plan.dtype)
     network = AudioVisualNetwork(before.network.shape, layer).to(plan.device, plan.dtype)
     network.load_state_dict(before.network.state_dict())
-    if layer is not None:
-        width = network.classifier.in_features
-        network.grow(draws.new_layer(step, layer, width, protocol.step_sizes[step]))
+    width = network.classifier.in_features
+    network.grow(draws.new_layer(step, layer, width, protocol.step_sizes[step]))
     return network

@@ -111,7 +111,7 @@ class FusedAttention:
         dtype: see `plan.product_dtype`; None is that of the weight.
         compiled: compile the elementwise work, see `kernels.compiling_pays`.
         projection_bytes: what P of a batch and of the teacher may take together, `PROJECTION_BYTES` unless
-            it is said. What does not fit is computed again, which changes no number.
+            given. What does not fit is computed again, which changes no number.
     """
 
     def __init__(

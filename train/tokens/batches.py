@@ -147,11 +147,6 @@ class StepClips:
     tokens: StepTokens
     labels: Tensor
 
-    @classmethod
-    def of(cls, tokens: StepTokens, columns: Sequence[int], device: torch.device) -> StepClips:
-        """The clips of `tokens` with their columns."""
-        return cls(tokens, torch.tensor(columns, dtype=torch.long, device=device))
-
     def __len__(self) -> int:
         return len(self.labels)
 

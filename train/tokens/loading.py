@@ -23,7 +23,8 @@ from avcil.train.tokens.budget import (
     divide,
     place_sets,
 )
-from avcil.train.tokens.fetching import PinnedTokens, StreamedTokens, as_tensors, read_into, room_for
+from avcil.train.tokens.gpu import PinnedTokens, room_for
+from avcil.train.tokens.reading import StreamedTokens, read_whole
 
 LOAD_CLIPS = 64  # that go to the GPU at a time: 0.3 GB of RAM for two loads at full size
 
@@ -114,14 +115,11 @@ def free_budget(device: torch.device, asked_gb: float | None = None) -> Budget:
 def _load(
     cache: TokenCache, ids: Sequence[str], device: torch.device, location: Location, audio: bool
 ) -> StepTokens:
-    streamed = StreamedTokens(cache, ids, device, audio=audio)
-    if location == "streamed":
-        return streamed
-    if location == "device":
-        return _load_on_gpu(streamed, device)
-    stored = cache.empty(len(ids))
-    read_into(cache, ids, stored)
-    return as_tensors(stored, audio=audio) if location == "ram" else PinnedTokens(stored, device, audio=audio)
+    if location in ("streamed", "device"):
+        streamed = StreamedTokens(cache, ids, device, audio=audio)
+        return streamed if location == "streamed" else _load_on_gpu(streamed, device)
+    memory, tokens = read_whole(cache, ids, audio=audio)
+    return tokens if location == "ram" else PinnedTokens(memory, tokens, device)
 
 
 def _load_on_gpu(source: StreamedTokens, device: torch.device) -> ResidentTokens:

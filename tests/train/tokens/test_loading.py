@@ -13,11 +13,12 @@ import torch
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, EncoderInfo, TokenCache, TokenSpec
 from avcil.errors import CacheError
-from avcil.train.tokens import fetching
+from avcil.train.tokens import gpu
 from avcil.train.tokens.batches import ResidentTokens, StepTokens, joint_batches
 from avcil.train.tokens.budget import Budget, Location
-from avcil.train.tokens.fetching import PinnedTokens, read_ahead
+from avcil.train.tokens.gpu import PinnedTokens
 from avcil.train.tokens.loading import TokenNeeds, TokenSet, free_budget, load_tokens
+from avcil.train.tokens.reading import read_ahead, read_whole
 
 N, SHAPE = 40, (2, 3, 5)
 CPU = torch.device("cpu")
@@ -157,12 +158,12 @@ class Clock:
 @pytest.fixture
 def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = SimpleNamespace(Stream=Clock, Event=Clock, current_stream=Clock, stream=lambda _: nullcontext())
-    monkeypatch.setattr(fetching, "torch", SimpleNamespace(**vars(torch) | {"cuda": fake}))
-    monkeypatch.setattr("avcil.train.tokens.fetching.pin", lambda tokens: None)
+    monkeypatch.setattr(gpu, "torch", SimpleNamespace(**vars(torch) | {"cuda": fake}))
+    monkeypatch.setattr("avcil.train.tokens.gpu.pin", lambda tokens: None)
 
 
 def test_fetching_ahead_overwrites_nothing_in_use(fake_gpu: None, cache: TokenCache) -> None:
-    tokens = PinnedTokens(cache.read([f"clip{i}" for i in range(N)]), CPU)
+    tokens = PinnedTokens(*read_whole(cache, [f"clip{i}" for i in range(N)], audio=True), CPU)
     orders = [*ORDERS, *(torch.tensor([row]) for row in range(5))]
     expected = load(cache, BUDGETS["ram"])
     for rows, batch in zip(orders, tokens.batches(orders, torch.float32), strict=True):

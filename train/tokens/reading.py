@@ -1,10 +1,9 @@
-"""Tokens that are fetched ahead of their use: read from the cache's files, or copied from RAM by a GPU."""
+"""Reading from the cache: whole sets into RAM, or batch by batch ahead of their use."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from avcil.cache.reader import TokenCache, Tokens
 from avcil.train.tokens.batches import ResidentTokens, StepTokens, StoredRows
+from avcil.train.tokens.gpu import fetch_ahead, pin
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -58,21 +58,15 @@ class StreamedTokens(StepTokens):
         return fetch_ahead(stored, self._device) if on_gpu else stored
 
 
-class PinnedTokens(StepTokens):
-    """Tokens in RAM that a GPU fetches by itself, a batch ahead of the one it computes on."""
+def read_whole(cache: TokenCache, ids: Sequence[str], *, audio: bool) -> tuple[Tokens, ResidentTokens]:
+    """The tokens of `ids` in RAM, and the same memory as tensors, with or without audio vectors.
 
-    def __init__(self, tokens: Tokens, device: torch.device, *, audio: bool = True) -> None:
-        self._memory = tokens  # pinned as long as it is referred to
-        pin(tokens)
-        self._host = as_tensors(tokens, audio=audio)
-        self._device = device
-
-    def __len__(self) -> int:
-        return len(self._host)
-
-    def select(self, orders: Iterable[Tensor]) -> Iterator[StoredRows]:
-        """The clips on the GPU."""
-        return fetch_ahead(self._host.select(orders), self._device)
+    Raises:
+        CacheError: a clip has no tokens or its checksum does not match.
+    """
+    memory = cache.empty(len(ids))
+    read_into(cache, ids, memory)
+    return memory, as_tensors(memory, audio=audio)
 
 
 def read_into(cache: TokenCache, ids: Sequence[str], out: Tokens) -> None:
@@ -120,69 +114,6 @@ def read_ahead(work: Callable[[int, Item], Result], items: Iterable[Item]) -> It
             ahead = begun
         if ahead is not None:
             yield ahead.result()
-
-
-def fetch_ahead(source: Iterator[StoredRows], device: torch.device) -> Iterator[StoredRows]:
-    """Clips of pinned memory on the GPU: a batch is copied on a stream of its own while one is used."""
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    slots: list[ResidentTokens | None] = [None, None]
-    used = [torch.cuda.Event() for _ in slots]  # type: ignore[no-untyped-call]
-    ahead: tuple[StoredRows, torch.cuda.Event] | None = None
-
-    def deliver(batch: StoredRows, copied: torch.cuda.Event) -> StoredRows:
-        torch.cuda.current_stream(device).wait_event(copied)
-        return batch
-
-    for k, batch in enumerate(source):
-        slot = slots[k % 2]
-        if slot is None or len(slot) < len(batch.rows):
-            slot = slots[k % 2] = room_for(batch.tokens, len(batch.rows), device)
-            used[k % 2].record(torch.cuda.current_stream(device))  # its memory may still be in use
-        stream.wait_event(used[k % 2])
-        with torch.cuda.stream(stream):
-            _copy_rows(batch, slot)
-            copied = stream.record_event()
-        if ahead is not None:
-            yield deliver(*ahead)
-            used[(k - 1) % 2].record(torch.cuda.current_stream(device))
-        copied.synchronize()  # the source may now overwrite its own memory
-        ahead = StoredRows(slot, torch.arange(len(batch.rows), device=device)), copied
-    if ahead is not None:
-        yield deliver(*ahead)
-
-
-def pin(tokens: Tokens) -> None:
-    """Lock memory in RAM for the GPU to copy from, until `tokens` is no longer referred to.
-
-    Torch's own pinned memory comes in powers of two: up to twice the budget.
-    """
-    cudart = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-    for array in (tokens.audio, tokens.visual, tokens.visual_scale):
-        if array is not None and array.size:
-            address = array.ctypes.data
-            torch.cuda.check_error(int(cudart.cudaHostRegister(address, array.nbytes, 0)))
-            weakref.finalize(tokens, cudart.cudaHostUnregister, address).atexit = False
-
-
-def room_for(like: ResidentTokens, size: int, device: torch.device) -> ResidentTokens:
-    """Memory for `size` clips stored as `like` is."""
-
-    def empty(stored: Tensor | None) -> Tensor | None:
-        if stored is None:
-            return None
-        return torch.empty((size, *stored.shape[1:]), dtype=stored.dtype, device=device)
-
-    return ResidentTokens(empty(like.audio), empty(like.visual), empty(like.visual_scale))
-
-
-def _copy_rows(source: StoredRows, target: ResidentTokens) -> None:
-    """Copy clips one by one, from pinned memory without waiting, into the first rows of `target`."""
-    rows = source.rows.tolist()
-    for name in ("audio", "visual", "visual_scale"):
-        stored, copy = getattr(source.tokens, name), getattr(target, name)
-        if stored is not None:
-            for i, row in enumerate(rows):
-                copy[i].copy_(stored[row], non_blocking=True)
 
 
 def as_tensors(tokens: Tokens, *, audio: bool) -> ResidentTokens:
