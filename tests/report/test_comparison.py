@@ -15,7 +15,7 @@ from avcil.train.record.results import Evaluation, FinishedRun
 
 CONFIG = RunConfig(protocol=ProtocolConfig(steps=2))
 TITLES = {"avcil": "AV-CIL", "finetune": "fine-tuning"}
-DEFAULTS = {"lambda_instance": 0.5, "lambda_class": None, "instance_term": True}
+DEFAULTS = {"lambda_instance": 0.5, "class_term": True}
 
 
 def run(mean: float, seed: int = 0, order: int = 0, cache: str = "c" * 64, **changes: Any) -> FinishedRun:
@@ -78,14 +78,14 @@ def test_other_tokens_have_a_table_of_their_own() -> None:
 
 
 def test_ablations_are_told_apart() -> None:
-    without = replace(CONFIG.avcil, class_term=False)
-    stronger = replace(CONFIG.avcil, lambda_instance=2.0)
-    table = the_table(run(0.5), run(0.4, avcil=without), run(0.6, avcil=stronger), baseline="avcil")
+    without = run(0.4, settings=DEFAULTS | {"class_term": False})
+    stronger = run(0.6, settings=DEFAULTS | {"lambda_instance": 2.0})
+    table = the_table(run(0.5), without, stronger, baseline="avcil")
     assert [row.variant for row in table.rows] == ["", "class term off", "lambda instance 2.0"]
     differences = [row.differences.get("mean_accuracy") for row in table.rows]
     assert differences[0] is None and [round(one.mean, 6) for one in differences[1:] if one] == [-0.1, 0.1]
     with pytest.raises(ConfigError, match=r"several ways \(.*class term off.*\); leave out all but one"):
-        compare([run(0.4, avcil=without), run(0.6, avcil=stronger)], "avcil")
+        compare([without, stronger], "avcil")
 
 
 def test_fidelities_are_told_apart_and_compared_with_their_own() -> None:

@@ -58,8 +58,8 @@ class FrameSchedule:
             yield slice(first, min(first + self.block, stop))
 
     def chunks(self, count: int, compared: int) -> Iterator[slice]:
-        """The chunks of all frames; none holds both compared frames and others."""
-        for start, stop in ((0, count - compared), (count - compared, count)):
+        """The chunks of all frames; none holds both frames before `compared` and others."""
+        for start, stop in ((0, compared), (compared, count)):
             for first in range(start, stop, self.chunk):
                 yield slice(first, min(first + self.chunk, stop))
 
@@ -83,15 +83,17 @@ class TeacherMaps:
     projected: Tensor | None
     rows: Tensor
 
-    def chunk(self, frames: slice, tokens: Tensor, schedule: FrameSchedule) -> Tensor:
-        """P [F, S, D] of some frames, whole clips, whose tokens V [F, S, D] are at hand."""
+    def of(self, frames: slice, tokens: Tensor, schedule: FrameSchedule) -> SpatialMap:
+        """The maps of some frames, whole clips, whose tokens V [F, S, D] are at hand."""
         if self.projected is not None:
             time = self.projected.shape[1]
-            return take(self.projected, self.rows[frames.start // time : frames.stop // time]).flatten(0, 1)
-        hidden = F.linear(tokens.flatten(0, 1), self.weight, self.bias).view(tokens.shape)
-        for block in torch.split(hidden, schedule.block):
-            block.copy_(schedule.kernels.project(block, self.gate.dtype))
-        return hidden
+            clips = self.rows[frames.start // time : frames.stop // time]
+            projected = take(self.projected, clips).flatten(0, 1)
+        else:
+            projected = F.linear(tokens.flatten(0, 1), self.weight, self.bias).view(tokens.shape)
+            for block in torch.split(projected, schedule.block):
+                block.copy_(schedule.kernels.project(block, self.gate.dtype))
+        return SpatialMap(projected, self.gate[frames], self.share[frames])
 
 
 @dataclass(frozen=True)
@@ -119,18 +121,18 @@ def attend_frames(
     """Attention over space without a way back; arguments as for `FrameAttention`."""
     weight, bias = weight.to(schedule.dtype), bias.to(schedule.dtype)
     kept, sums, divergences = [], [], [gate.new_empty(0, gate.shape[1])]
-    compared = 0 if teacher is None else len(teacher.gate)
-    for chunk in schedule.chunks(len(gate), compared):
+    first = len(gate) - (0 if teacher is None else len(teacher.gate))  # of the compared frames
+    for chunk in schedule.chunks(len(gate), first):
         tokens = schedule.tokens(chunk)
         hidden = F.linear(tokens.flatten(0, 1), weight, bias).view(tokens.shape)
-        old = _TeacherChunk.of(teacher, chunk, len(gate), tokens, schedule)
+        old = _compared(teacher, chunk, first, tokens, schedule)
         for rows in schedule.blocks(chunk.start, chunk.stop):
             within = _shifted(rows, chunk.start)
             block = schedule.kernels.attend(hidden[within], tokens[within], gate[rows])
             sums.append(block[1:])
             if old is not None:
                 new = SpatialMap(block.projected, gate[rows], 1 / block.total)
-                divergences.append(schedule.kernels.divergence(new, old.block(within)))
+                divergences.append(schedule.kernels.divergence(new, old.part(within)))
             if chunk.stop <= schedule.keeps:
                 kept.append(block.projected)
     total, q, v = (torch.cat(parts) for parts in zip(*sums, strict=True))
@@ -167,6 +169,7 @@ class FrameAttention(torch.autograd.Function):
         """Gradients at W, b and a, by the algebra of the module."""
         schedule: FrameSchedule = ctx.schedule
         teacher: TeacherMaps | None = ctx.teacher
+        kernels = schedule.kernels
         weight, bias, gate, total, q, v, *kept = (x.detach() for x in ctx.saved_tensors)
         weight, bias, share = weight.to(schedule.dtype), bias.to(schedule.dtype), 1 / total
         scale = _scale(schedule.dtype, dq, dv, dc)
@@ -174,59 +177,36 @@ class FrameAttention(torch.autograd.Function):
         d_weight = gate.new_zeros(weight.shape)
         d_bias, d_gate = gate.new_zeros(gate.shape[1]), torch.empty_like(gate)
         projected = iter(kept)
-        for chunk in schedule.chunks(len(gate), len(dc)):
+        first = len(gate) - len(dc)
+        for chunk in schedule.chunks(len(gate), first):
             tokens = schedule.tokens(chunk)
             hidden = None  # only where P was not kept
             if chunk.stop > schedule.keeps:
                 hidden = F.linear(tokens.flatten(0, 1), weight, bias).view(tokens.shape)
-            old = _TeacherChunk.of(teacher, chunk, len(gate), tokens, schedule)
+            old = _compared(teacher, chunk, first, tokens, schedule)
             d_hidden = torch.empty_like(tokens)
             for rows in schedule.blocks(chunk.start, chunk.stop):
                 within = _shifted(rows, chunk.start)
-                p = (
-                    next(projected)
-                    if hidden is None
-                    else schedule.kernels.project(hidden[within], gate.dtype)
-                )
-                d_hidden[within], d_gate[rows], d_bias_rows = schedule.kernels.differentiate(
+                p = next(projected) if hidden is None else kernels.project(hidden[within], gate.dtype)
+                d_hidden[within], d_gate[rows], d_bias_rows = kernels.differentiate(
                     SpatialMap(p, gate[rows], share[rows]),
                     tokens[within],
                     (q[rows], v[rows]),
                     (dq[rows], dv[rows]),
-                    None if old is None else (old.block(within), dc[old.frames(within)]),
+                    None if old is None else (old.part(within), dc[_shifted(rows, first)]),
                 )
                 d_bias += d_bias_rows.sum(0)
             _add_product(d_weight, d_hidden.flatten(0, 1), tokens.flatten(0, 1))
         return None, d_weight / scale, d_bias / scale, d_gate / scale, None
 
 
-@dataclass(frozen=True)
-class _TeacherChunk:
-    """A teacher's maps of the frames of one chunk, `start` the first of them."""
-
-    maps: TeacherMaps
-    start: int
-    projected: Tensor
-
-    @classmethod
-    def of(
-        cls, maps: TeacherMaps | None, chunk: slice, count: int, tokens: Tensor, schedule: FrameSchedule
-    ) -> _TeacherChunk | None:
-        """None where the chunk, one of `count` frames, is not compared."""
-        first = count if maps is None else count - len(maps.gate)
-        if maps is None or chunk.start < first:
-            return None
-        frames = _shifted(chunk, first)
-        return cls(maps, frames.start, maps.chunk(frames, tokens, schedule))
-
-    def frames(self, within: slice) -> slice:
-        """Frames of the chunk as frames of the teacher."""
-        return _shifted(within, -self.start)
-
-    def block(self, within: slice) -> SpatialMap:
-        """The maps of some frames of the chunk."""
-        frames = self.frames(within)
-        return SpatialMap(self.projected[within], self.maps.gate[frames], self.maps.share[frames])
+def _compared(
+    teacher: TeacherMaps | None, chunk: slice, first: int, tokens: Tensor, schedule: FrameSchedule
+) -> SpatialMap | None:
+    """A teacher's maps of a chunk; None before `first`, where frames are not compared."""
+    if teacher is None or chunk.start < first:
+        return None
+    return teacher.of(_shifted(chunk, first), tokens, schedule)
 
 
 def _shifted(rows: slice, by: int) -> slice:

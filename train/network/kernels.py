@@ -45,6 +45,10 @@ class SpatialMap(NamedTuple):
     gate: Tensor
     share: Tensor
 
+    def part(self, frames: slice) -> SpatialMap:
+        """The map of some of the frames."""
+        return SpatialMap(self.projected[frames], self.gate[frames], self.share[frames])
+
 
 def project(hidden: Tensor, wide: torch.dtype) -> Tensor:
     """P = tanh(H) [F, S, D] in the precision of H, computed in `wide`."""

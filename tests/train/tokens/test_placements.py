@@ -10,7 +10,7 @@ import torch
 from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
 from avcil.errors import ConfigError
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
-from avcil.train.network.fused_attention import NUMBERS_PER_BLOCK
+from avcil.train.network.fused_attention import NUMBERS_PER_BLOCK, FusedAttention
 from avcil.train.network.inference import CLIPS_PER_PASS
 from avcil.train.plan import plan_run
 from avcil.train.record.run_folder import RunFolder
@@ -64,6 +64,23 @@ def test_every_placement_trains_the_same_run(
     mixed, lines = train(cache, tmp_path / "mixed", with_budget(36.5 * clip_gb))
     assert "20 current clips + 8 exemplars, " in lines[1] and "; 12 validation clips, " in lines[1]
     assert outcome(mixed) == outcome(resident)
+
+
+def test_without_room_for_projections_it_is_the_same_run(
+    cache: TokenCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, _ = train(cache, tmp_path / "kept", with_budget(None))
+    budgets = []
+
+    def within(attention: FusedAttention, projection_bytes: int) -> FusedAttention:
+        budgets.append(projection_bytes)
+        return FusedAttention(attention.dtype, projection_bytes=projection_bytes)
+
+    monkeypatch.setattr(FusedAttention, "within", within)
+    monkeypatch.setitem(WORKING_BYTES, "cpu", 1 << 60)
+    again, lines = train(cache, tmp_path / "again", with_budget(None))
+    assert set(budgets) == {0} and all("streamed" in line for line in lines)
+    assert outcome(again) == outcome(kept)
 
 
 @pytest.mark.gpu
