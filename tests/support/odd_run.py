@@ -8,7 +8,7 @@ import numpy as np
 
 from avcil.cache import CacheWriter, TokenCache
 from avcil.cache.schema import CacheClip, CacheInfo, EncoderInfo, TokenSpec
-from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
+from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.plan import plan_run
 from avcil.train.record.run_folder import RunFolder
 from avcil.train.run import train_run
@@ -40,7 +40,7 @@ def odd_run(folder: Path, steps: int = 3, method: str = "avcil", select: str = "
             audio = random.standard_normal((len(clips), 8)).astype(np.float32)
             writer.write([clip.id for clip in clips], visual, audio)
     config = RunConfig(
-        method=method,
+        method=MethodConfig(method),
         protocol=ProtocolConfig(steps=steps, memory=12),
         training=TrainingConfig(epochs=2, batch=4, exemplar_batch=4, device="cpu", select=select),
     )

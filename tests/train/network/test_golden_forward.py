@@ -9,6 +9,8 @@ from support import golden
 from support.golden import assert_close, draw_clips, draw_network, load_golden
 from torch import Tensor
 
+from avcil.train.network.layers import LinearLayer
+
 ENTRIES = load_golden("forward")
 PRECISIONS = {"float64": (torch.float64, 1e-9), "float32": (torch.float32, 1e-5)}
 
@@ -37,8 +39,8 @@ def clips(inputs: dict[str, Any], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def outputs(inputs: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
-    head = golden.HEADS[inputs["head"]]
-    network = draw_network(inputs["weights_seed"], inputs["modality"], inputs["classes"], dtype, head)
+    layer = golden.LAYERS[inputs["head"]]
+    network = draw_network(inputs["weights_seed"], inputs["modality"], inputs["classes"], dtype, layer)
     tokens = clips(inputs, dtype)
     output = network(*tokens)
     features = {
@@ -62,5 +64,5 @@ def outputs(inputs: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
 def growth(inputs: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
     network = draw_network(inputs["weights_seed"], "audio-visual", inputs["classes_old"], dtype)
     before = network(*clips(inputs, dtype)).logits
-    network.grow(golden.new_head(inputs["rows_seed"], "linear", inputs["classes_new"]))
+    network.grow(golden.new_layer(inputs["rows_seed"], LinearLayer, inputs["classes_new"]))
     return {"logits_before": before, "logits_after": network(*clips(inputs, dtype)).logits}

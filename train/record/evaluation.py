@@ -1,4 +1,4 @@
-"""Owns the evaluation of a finished run: what was learned, what was forgotten; draws nothing."""
+"""The evaluation of a finished run: clips are classified again with the network of every step."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from avcil.errors import RunError
 from avcil.train.plan import plan_run
 from avcil.train.protocol import ClassClips, clip_set
 from avcil.train.record import metrics
-from avcil.train.record.results import Evaluation, Outcome, Split, measure, recorded_results
+from avcil.train.record.results import Evaluation, Split, StepPredictions, measure, recorded_results
 from avcil.train.record.run_folder import RunFolder
-from avcil.train.tokens.step_data import load_clips
+from avcil.train.record.weights import load_classifier
+from avcil.train.tokens.loading import load_once
 
 
 def evaluate_run(
@@ -47,19 +48,19 @@ def evaluate_run(
     anywhere = replace(run.config, training=replace(run.config.training, device="auto"))
     plan = plan_run(cache, anywhere)
     by_column = _clips_of(plan.clips, split, plan.protocol.classes)
-    outcomes: list[Outcome] = []
+    by_step: list[StepPredictions] = []
     for step in range(plan.protocol.steps):
         clips = clip_set(by_column, range(plan.protocol.seen(step)))
-        loaded = load_clips(cache, clips, run.config, plan.device)
+        tokens = load_once(cache, clips.ids, plan.needs, plan.device)
         with torch.inference_mode():
-            predicted = run.classifier(step, plan.device).columns(loaded.tokens).tolist()
-        outcomes.append(Outcome(predicted, clips.columns))
+            predicted = load_classifier(run, step, plan.device).columns(tokens).tolist()
+        by_step.append(StepPredictions(predicted, clips.columns))
         if split == "test":
             _compare(run, step, predicted)
         else:
-            _compare_validation(run, step, outcomes[-1])
+            _compare_validation(run, step, by_step[-1])
         on_step(step + 1, plan.protocol.steps)
-    return measure(run, outcomes, split)
+    return measure(run, by_step, split)
 
 
 def open_cache(run: RunFolder, cache_paths: Sequence[Path] = ()) -> TokenCache:
@@ -106,16 +107,16 @@ def _compare(run: RunFolder, step: int, predicted: list[int]) -> None:
         )
 
 
-def _compare_validation(run: RunFolder, step: int, outcome: Outcome) -> None:
+def _compare_validation(run: RunFolder, step: int, now: StepPredictions) -> None:
     record = run.record(step)
     recorded = record.epochs[record.best_epoch].val_accuracy if record.epochs else None
     if recorded is None:
         return
-    now = metrics.accuracy(outcome.predicted, outcome.true)
-    if abs(now - recorded) * len(outcome.true) > _tolerated(len(outcome.true)) + 0.5:
+    accuracy, clips = metrics.accuracy(now.predicted, now.true), len(now.true)
+    if abs(accuracy - recorded) * clips > _tolerated(clips) + 0.5:
         raise RunError(
-            f"{run.path}: validation accuracy of step {step} is {100 * now:.1f} %, where training recorded "
-            f"{100 * recorded:.1f}; the weights or the tokens are not the ones it used"
+            f"{run.path}: validation accuracy of step {step} is {100 * accuracy:.1f} %, where training "
+            f"recorded {100 * recorded:.1f}; the weights or the tokens are not the ones it used"
         )
 
 

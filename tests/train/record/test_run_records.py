@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from avcil.train.loop import EpochRecord
 from avcil.train.record.environment import describe_environment
 from avcil.train.record.journal import Journal, read_state
+from avcil.train.record.records import EpochRecord
 from avcil.train.record.run_folder import find_runs
 from avcil.train.record.step_costs import StepMeter
 

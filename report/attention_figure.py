@@ -1,6 +1,6 @@
-"""Owns pictures of attention: heat maps over the frames an encoder saw, one row a step, as PNG and GIF.
+"""Pictures of attention: heat maps over the frames an encoder saw, one row a step, as PNG and GIF.
 
-Knows no network and no video. Letters: N frames, T time (tubelets), S space (patches).
+Letters: N frames, T time (tubelets), S space (patches).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from avcil.errors import RunError
+from avcil.files import replacing
 from avcil.predict.attention_maps import ReducedMaps
 
 TILE = 112  # pixels
@@ -29,7 +30,7 @@ OF_FRAME, OF_HEAT = 0.25, 0.6  # opacity of the colour where attention is least,
 
 @dataclass(frozen=True)
 class AttentionRow:
-    """One row of the picture: what it says of itself, and the maps of one step."""
+    """One row of the picture: a line of text, and the maps of one step."""
 
     caption: str
     maps: ReducedMaps
@@ -58,7 +59,7 @@ class AttentionFigure:
 
     def write_png(self, path: Path) -> None:
         """A grid: the frames above, then a row of heat maps for each step with its temporal weights."""
-        time = len(self._temporal[0])
+        time, _ = self._spatial[0].shape
         per_tubelet = len(self.frames) // time
         page = _Page(2 * MARGIN + time * (TILE + GAP) - GAP, self.title, len(self.rows) + 1)
         middle = range(per_tubelet // 2, len(self.frames), per_tubelet)
@@ -70,11 +71,12 @@ class AttentionFigure:
             page.tiles([self._heat(self.frames[i], spatial[t]) for t, i in enumerate(middle)])
             page.bars((temporal - 1) / self._furthest)
         page.legend(*self._range, self._furthest)
-        page.whole().save(path, optimize=True)
+        with replacing(path) as built:
+            page.whole().save(built, format="PNG", optimize=True)
 
     def write_gif(self, path: Path) -> None:
         """The frames in turn: the picture and beside it the heat map of every step."""
-        time = len(self._temporal[0])
+        time, _ = self._spatial[0].shape
         images = []
         for number, frame in enumerate(self.frames):
             t = number * time // len(self.frames)
@@ -83,7 +85,10 @@ class AttentionFigure:
             page.tiles([_tile(frame), *(self._heat(frame, spatial[t]) for spatial in self._spatial)])
             page.bars([None, *((temporal[t] - 1) / self._furthest for temporal in self._temporal)])
             images.append(page.whole())
-        images[0].save(path, save_all=True, append_images=images[1:], duration=FRAME_MS, loop=0)
+        with replacing(path) as built:
+            images[0].save(
+                built, format="GIF", save_all=True, append_images=images[1:], duration=FRAME_MS, loop=0
+            )
 
     @property
     def _spatial(self) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avcil.train.methods import losses
-from avcil.train.methods.herding import herd, herding
+from avcil.train.methods.exemplars import herd, herding
 from avcil.train.methods.kmeans import kmeans
 
 

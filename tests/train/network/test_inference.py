@@ -4,7 +4,7 @@ import torch
 
 from avcil.train.network.inference import logits
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
-from avcil.train.tokens.residency import ResidentTokens
+from avcil.train.tokens.batches import ResidentTokens
 
 
 def test_a_clip_does_not_notice_its_neighbours() -> None:

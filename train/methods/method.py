@@ -1,32 +1,33 @@
-"""Owns what a method is: what it prepares, the loss of a batch, what it keeps of a step, how it predicts.
+"""Methods: what one prepares at a step's start, the loss of a batch, what is kept of a step, how it predicts.
 
-A method is data and functions, composed in one `Method`; there is nothing to inherit from. `docs/methods.md`
-walks through one.
+A method is data and functions, composed in one `Method`. `docs/methods.md` explains how to write one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.train.config import Modality, RunConfig
-from avcil.train.network.fused_attention import FrozenAttention
-from avcil.train.network.heads import HeadKind
+from avcil.train.config import Modality, RunConfig, config_from_table
+from avcil.train.methods.head import Head, NetworkHead
+from avcil.train.network.fused_attention import TeacherAttention
 from avcil.train.network.inference import unit_features
+from avcil.train.network.layers import LinearLayer, OutputLayer
 from avcil.train.network.model import AudioVisualNetwork, NetworkOutput
-from avcil.train.tokens.step_data import StepClips
+from avcil.train.tokens.batches import StepClips
+from avcil.train.tokens.loading import TokenNeeds
 
 ALL_MODALITIES: tuple[Modality, ...] = ("audio-visual", "audio", "visual")
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a method may look at, from the start of a step to its end.
+    """What a method works with, from the start of a step to its end.
 
     Attributes:
         step: t, counted from 0.
@@ -35,10 +36,11 @@ class StepContext:
         exemplars: the memory that is replayed beside; empty at step 0 and for methods without one.
         student: the network that learns; at the step's start it has the step's new columns, untrained.
         teacher: the frozen network of the step before, without this step's columns; None at step 0.
-        kept: what the method's readout kept of the step before; empty at step 0.
+        head: the method's head after the step before; as constructed at step 0.
         exemplars_per_class: m, how many exemplars each class seen may keep when the step is over.
         generator: for what the method draws at the step's start, on the CPU.
         config: the whole configuration of the run.
+        settings: the method's own, of the type that it names.
     """
 
     step: int
@@ -47,10 +49,11 @@ class StepContext:
     exemplars: StepClips
     student: AudioVisualNetwork
     teacher: AudioVisualNetwork | None
-    kept: Mapping[str, Tensor]
+    head: Head
     exemplars_per_class: int
     generator: torch.Generator
     config: RunConfig
+    settings: Any
 
     @property
     def old_classes(self) -> int:
@@ -119,31 +122,12 @@ class AttentionObjective:
     """
 
     loss: Objective
-    teacher: FrozenAttention
-
-
-def _head_scores(output: NetworkOutput, kept: Mapping[str, Tensor]) -> Tensor:
-    return output.logits
-
-
-def _keep_nothing(context: StepContext) -> dict[str, Tensor]:
-    return {}
+    teacher: TeacherAttention
 
 
 @dataclass(frozen=True)
-class Readout:
-    """How a method classifies.
-
-    Attributes:
-        scores: the network's output on B clips and what was kept, into scores [B, C].
-        keep: tensors that `scores` needs beside the network, computed from the student as it is. Called after
-            every epoch that is validated and at the step's end, when they are saved with the step.
-        needs_exemplars: every class seen must have an exemplar, those of the last step too.
-    """
-
-    scores: Callable[[NetworkOutput, Mapping[str, Tensor]], Tensor] = _head_scores
-    keep: Callable[[StepContext], dict[str, Tensor]] = _keep_nothing
-    needs_exemplars: bool = False
+class NoSettings:
+    """Of a method that has none."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +136,15 @@ class Method:
 
     Attributes:
         name: what `--method` takes.
+        title: what people call it.
         prepare: called at a step's start, returns the objective of its batches (a function, or that and a
             teacher's attention), or None when the step fits nothing. It may change the student.
+        settings: a frozen dataclass, every field with a default and none called `name`; it refuses a bad
+            value with a `ConfigError`. `StepContext.settings` is an instance of it.
         modalities: the networks it is defined for.
-        head: linear classifier or proxies.
-        readout: how it classifies; by the head's scores if nothing is said.
+        layer: the output layer that is trained with the network; None trains no network at all.
+        head: how it classifies; by the layer's scores if nothing else is given.
+        needs: what of a clip's tokens it uses; None: what its network does.
         replay: `beside` gives every batch of current clips a batch of exemplars of its own size, `joined`
             makes one set of the current clips and the exemplars.
         choose: called at a step's end, gives each class seen the rows of `context.labels` that it keeps as
@@ -166,19 +154,34 @@ class Method:
     """
 
     name: str
+    title: str
     prepare: Callable[[StepContext], Objective | AttentionObjective | None]
+    settings: type[Any] = NoSettings
     modalities: tuple[Modality, ...] = ALL_MODALITIES
-    head: HeadKind = "linear"
-    readout: Readout = field(default_factory=Readout)
+    layer: type[OutputLayer] | None = LinearLayer
+    head: type[Head] = NetworkHead
+    needs: TokenNeeds | None = None
     replay: Literal["none", "beside", "joined"] = "none"
     choose: Callable[[StepContext], list[Tensor]] | None = None
     sees_everything: bool = False
     starts_fresh: bool = False
 
+    def __post_init__(self) -> None:
+        if not is_dataclass(self.settings) or "name" in {one.name for one in fields(self.settings)}:
+            raise TypeError(f"settings of method {self.name} must be a dataclass without a field `name`")
+
     @property
     def replays(self) -> bool:
         """Whether it keeps exemplars."""
         return self.replay != "none"
+
+    def settings_from(self, given: Mapping[str, Any]) -> Any:
+        """The settings as the type they have, from values by name; what is not given has its default.
+
+        Raises:
+            ConfigError: a name or a value is not one.
+        """
+        return config_from_table(self.settings, given, f"method {self.name}", "method.")
 
 
 def cross_entropy_objective(context: StepContext) -> Objective:

@@ -1,15 +1,38 @@
-"""Owns how a GPU fetches tokens from RAM by itself while it computes. Knows no cache and no placement."""
+"""Fetching by a GPU: it copies clips from pinned RAM by itself while it computes."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from avcil.cache.reader import Tokens
-from avcil.train.tokens.batches import ResidentTokens, StoredRows
+from avcil.train.tokens.batches import ResidentTokens, StepTokens, StoredRows
+
+
+class PinnedTokens(StepTokens):
+    """Tokens in RAM that a GPU fetches by itself, a batch ahead of the one it computes on.
+
+    Args:
+        memory: the tokens; pinned as long as it is referred to.
+        tokens: the same memory as tensors.
+        device: the GPU.
+    """
+
+    def __init__(self, memory: Tokens, tokens: ResidentTokens, device: torch.device) -> None:
+        pin(memory)
+        self._memory = memory
+        self._tokens = tokens
+        self._device = device
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def select(self, orders: Iterable[Tensor]) -> Iterator[StoredRows]:
+        """The clips on the GPU."""
+        return fetch_ahead(self._tokens.select(orders), self._device)
 
 
 def fetch_ahead(source: Iterator[StoredRows], device: torch.device) -> Iterator[StoredRows]:

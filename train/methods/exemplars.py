@@ -1,11 +1,42 @@
-"""Owns herding: which clips of a class stand best for its mean; knows features, no ids and no network."""
+"""The choice of exemplars: at random among clip ids, or by herding among features."""
 
 from __future__ import annotations
+
+import random
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from avcil.train.protocol import Protocol
+
 TIE = 1e-10  # of squared distances between unit features in float64, whose rounding is far below
+
+
+def random_exemplars(
+    protocol: Protocol, train: Sequence[Sequence[str]], seed: int, step: int
+) -> dict[int, tuple[str, ...]]:
+    """The random memory of a step, {column: clip ids}; that of step 0 is empty.
+
+    Old classes keep a prefix of their list as m shrinks; a class with fewer than m clips keeps all. The
+    draws are those of Python's `random.seed(seed)` followed by one `random.sample` per class, classes in
+    column order, so that a published seed selects the published exemplars. Nothing of `step` itself or of
+    later steps is used: a class's draw depends on how many clips and exemplars the classes before it have.
+
+    Args:
+        protocol: classes, steps and memory budget.
+        train: training clip ids by column, of all classes of earlier steps.
+        seed: the run's seed.
+        step: t, from 0.
+    """
+    generator = random.Random(seed)
+    memory: dict[int, tuple[str, ...]] = {}
+    for earlier, task in enumerate(protocol.tasks[:step]):
+        m = protocol.exemplars_per_class(protocol.seen(earlier))
+        memory = {column: ids[:m] for column, ids in memory.items()}
+        for column in task:
+            memory[column] = tuple(generator.sample(list(train[column]), min(len(train[column]), m)))
+    return memory
 
 
 def herding(features: Tensor, m: int, *, repeats: bool) -> Tensor:

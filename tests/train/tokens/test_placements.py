@@ -10,12 +10,12 @@ import torch
 from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
 from avcil.errors import ConfigError
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
-from avcil.train.network.fused_attention import NUMBERS_PER_BLOCK, PROJECTION_BYTES
+from avcil.train.network.fused_attention import NUMBERS_PER_BLOCK, FusedAttention
 from avcil.train.network.inference import CLIPS_PER_PASS
 from avcil.train.plan import plan_run
 from avcil.train.record.run_folder import RunFolder
 from avcil.train.run import train_run
-from avcil.train.tokens.budget import SHARE, Budget, Demand, TokenPlan, place
+from avcil.train.tokens.budget import WORKING_BYTES, Demand, TokenPlacement, divide, place_sets
 
 CONFIG = RunConfig(
     protocol=ProtocolConfig(steps=2, memory=8),
@@ -33,7 +33,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> TokenCache:
 def train(cache: TokenCache, out: Path, config: RunConfig) -> tuple[RunFolder, list[str]]:
     lines: list[str] = []
 
-    def note(step: int, tokens: TokenPlan) -> None:
+    def note(step: int, tokens: TokenPlacement) -> None:
         lines.append(str(tokens))
 
     return train_run(plan_run(cache, config), out, on_tokens=note), lines
@@ -59,11 +59,28 @@ def test_every_placement_trains_the_same_run(
     assert all(" in RAM" not in line for line in lines)
     assert outcome(streamed) == outcome(resident)
 
-    monkeypatch.setattr("avcil.train.tokens.step_data.CLIPS_PER_PASS", 4)  # two passes are less than the set
+    monkeypatch.setattr("avcil.train.step.CLIPS_PER_PASS", 4)  # two passes are less than the set
     clip_gb = 4 * 9 * 64 * 2e-9 + 64 * 4e-9
     mixed, lines = train(cache, tmp_path / "mixed", with_budget(36.5 * clip_gb))
     assert "20 current clips + 8 exemplars, " in lines[1] and "; 12 validation clips, " in lines[1]
     assert outcome(mixed) == outcome(resident)
+
+
+def test_without_room_for_projections_it_is_the_same_run(
+    cache: TokenCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, _ = train(cache, tmp_path / "kept", with_budget(None))
+    budgets = []
+
+    def within(attention: FusedAttention, projection_bytes: int) -> FusedAttention:
+        budgets.append(projection_bytes)
+        return FusedAttention(attention.dtype, projection_bytes=projection_bytes)
+
+    monkeypatch.setattr(FusedAttention, "within", within)
+    monkeypatch.setitem(WORKING_BYTES, "cpu", 1 << 60)
+    again, lines = train(cache, tmp_path / "again", with_budget(None))
+    assert set(budgets) == {0} and all("streamed" in line for line in lines)
+    assert outcome(again) == outcome(kept)
 
 
 @pytest.mark.gpu
@@ -101,9 +118,9 @@ def test_a_vs100_step_fits_24_gb_with_the_attention(on_gpu: bool, token_bytes: i
         Demand("validation clips", 5000, clip, CLIPS_PER_PASS),
     ]
     free = 23_500_000_000
-    share = int(SHARE * free)
-    placed = place(demands, Budget(share, 0) if on_gpu else Budget(0, share), on_gpu=on_gpu)
-    resident = [one.place != "streamed" for one in placed]
+    budget = divide(free, 0) if on_gpu else divide(None, free)
+    placed = place_sets(demands, budget, on_gpu=on_gpu)
+    resident = [one.location != "streamed" for one in placed]
     assert resident == [True, token_bytes == 1, token_bytes == 1]
     held = sum(
         one.demand.bytes if here else one.demand.buffer_bytes
@@ -111,4 +128,5 @@ def test_a_vs100_step_fits_24_gb_with_the_attention(on_gpu: bool, token_bytes: i
     )
     device = "cuda" if on_gpu else "cpu"
     block_bytes = 8 * 4 * NUMBERS_PER_BLOCK[device]  # float32 at once where nothing is compiled
-    assert held + PROJECTION_BYTES[device] + block_bytes + 10**9 < free
+    assert block_bytes + (10**9 if on_gpu else 3 * 10**8) <= WORKING_BYTES[device]
+    assert held + budget.projection_bytes + block_bytes + 10**9 < free

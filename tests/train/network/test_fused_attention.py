@@ -10,8 +10,9 @@ from avcil.train.methods import losses
 from avcil.train.network import fused_attention
 from avcil.train.network import kernels as attention_kernels
 from avcil.train.network.attention import Attended, audio_guided_attention
-from avcil.train.network.fused_attention import FrozenAttention, FusedAttended, FusedAttention, product_dtype
+from avcil.train.network.fused_attention import FusedAttended, FusedAttention, TeacherAttention
 from avcil.train.network.kernels import Kernels, compiling_pays
+from avcil.train.plan import product_dtype
 from avcil.train.tokens.batches import VisualTokens
 
 Clips = tuple[Tensor, Tensor, Tensor, Tensor]  # tokens, weight, bias, gate
@@ -39,15 +40,15 @@ def other_weights(clips: Clips, n_old: int) -> Clips:
     return tokens, 0.7 * weight.flip(0), bias.flip(0), 0.9 * gate
 
 
-def attend(attention: FusedAttention, clips: Clips, teacher: FrozenAttention | None = None) -> FusedAttended:
+def attend(attention: FusedAttention, clips: Clips, teacher: TeacherAttention | None = None) -> FusedAttended:
     return attention(VisualTokens.of(clips[0]), *clips[1:], teacher)
 
 
-def freeze(attention: FusedAttention, clips: Clips) -> FrozenAttention:
-    return attention.freeze(VisualTokens.of(clips[0]), *clips[1:], clips=len(clips[0]))
+def freeze(attention: FusedAttention, clips: Clips) -> TeacherAttention:
+    return attention.as_teacher(VisualTokens.of(clips[0]), *clips[1:], clips=len(clips[0]))
 
 
-def value(attention: FusedAttention, clips: Clips, teacher: FrozenAttention | None = None) -> Tensor:
+def value(attention: FusedAttention, clips: Clips, teacher: TeacherAttention | None = None) -> Tensor:
     """A number that depends on everything the operation returns, every clip with a weight of its own."""
     attended = attend(attention, clips, teacher)
     total = (attended.pooled * torch.linspace(-1, 1, attended.pooled.shape[1]).to(clips[3])).sum()
@@ -158,7 +159,7 @@ def test_what_is_not_kept_is_computed_again(room: int, monkeypatch: pytest.Monke
     monkeypatch.setitem(fused_attention.NUMBERS_PER_BLOCK, "cpu", 6 * 30 * 4)  # a chunk is one clip
     kept = freeze(attention, other_weights(clips, 2))
     whole = gradients(value(attention, clips, kept), clips)
-    monkeypatch.setitem(fused_attention.PROJECTION_BYTES, "cpu", room)
+    attention = attention.within(room)
     frozen = freeze(attention, other_weights(clips, 2))
     assert kept.projected is not None and (frozen.projected is None) == (room == 0)
     for one, other in zip(gradients(value(attention, clips, frozen), clips), whole, strict=True):
@@ -186,10 +187,10 @@ def test_without_a_compiler_it_goes_on_and_says_so(monkeypatch: pytest.MonkeyPat
     kernels = Kernels(compiled=True)
     block = torch.randn(2, 5, 4), torch.randn(2, 5, 4), torch.rand(2, 4)
     with pytest.warns(RuntimeWarning, match=r"going on without \(RuntimeError: no C\+\+ compiler\)"):
-        first = kernels.look(*block)
+        first = kernels.attend(*block)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert torch.equal(first.total, kernels.look(*block).total)
+        assert torch.equal(first.total, kernels.attend(*block).total)
 
 
 def test_small_caches_are_not_compiled_for() -> None:

@@ -12,9 +12,9 @@ from support.command import Outcome
 from support.odd_run import ODD_LABELS, odd_run
 
 from avcil.commands.console import show
-from avcil.report.tables import headline_table
+from avcil.report.evaluation_tables import headline_table
 from avcil.report.words import percent
-from avcil.train.evaluate import evaluate_run
+from avcil.train.record.evaluation import evaluate_run
 from avcil.train.record.run_folder import RunFolder
 
 Command = Callable[..., Outcome]
@@ -42,7 +42,7 @@ def test_a_narrow_terminal_takes_no_number_away(
     terminal = Console(file=page, force_terminal=True, width=width, soft_wrap=True, color_system=None)
     monkeypatch.setattr("avcil.commands.console.out", terminal)
     result = evaluate_run(run)
-    show(headline_table(result), prose=True)
+    show(headline_table(result))
     shown = page.getvalue()
     assert "average forgetting" in shown and percent(result.average_forgetting) in shown
 
@@ -87,7 +87,7 @@ def test_a_validation_accuracy_that_is_not_the_networks_is_refused(avcil: Comman
     ("options", "words"),
     [
         (["--json", "--csv"], "--json and --csv exclude each other"),
-        (["--split", "train"], "choose test or val"),
+        (["--split", "train"], "'--split': 'train' is not one of 'test', 'val'"),
     ],
 )
 def test_a_bad_request_is_one_line(options: list[str], words: str, run: RunFolder, avcil: Command) -> None:

@@ -13,12 +13,12 @@ from support.golden_terms import Precision
 from torch import Tensor
 
 from avcil.train.config import RunConfig
-from avcil.train.methods.contract import StepContext
-from avcil.train.methods.nearest_mean import class_means, herd_exemplars, nearness
-from avcil.train.network.model import AudioVisualNetwork, NetworkOutput, NetworkShape
+from avcil.train.methods.head import NetworkHead
+from avcil.train.methods.method import NoSettings, StepContext
+from avcil.train.methods.nearest_mean import NearestMean, herd_exemplars
+from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.record import metrics
-from avcil.train.tokens.residency import ResidentTokens
-from avcil.train.tokens.step_data import StepClips
+from avcil.train.tokens.batches import ResidentTokens, StepClips
 
 ENTRIES = load_golden("losses")
 PRECISIONS = {
@@ -31,8 +31,10 @@ PRECISIONS = {
 class GivenFeatures(StepContext):
     """A step whose features are drawn, not computed."""
 
+    features: Tensor
+
     def unit_features(self) -> Tensor:
-        return self.kept["features"]
+        return self.features
 
 
 def given(features: Tensor, labels: list[int], tasks: list[range], m: int) -> GivenFeatures:
@@ -44,10 +46,12 @@ def given(features: Tensor, labels: list[int], tasks: list[range], m: int) -> Gi
         exemplars=StepClips(none, torch.tensor([], dtype=torch.long)),
         student=AudioVisualNetwork(NetworkShape("audio", 1, 1, 1)),
         teacher=None,
-        kept={"features": features},
+        head=NetworkHead(),
         exemplars_per_class=m,
         generator=torch.Generator(),
         config=RunConfig(),
+        settings=NoSettings(),
+        features=features,
     )
 
 
@@ -84,7 +88,7 @@ def herding(name: str, inputs: dict[str, Any], expect: Any, precision: Precision
         context = given(features[rows], [labels[row] for row in rows], tasks, m)
         lists = [[rows[place] for place in places.tolist()] for places in herd_exemplars(context)]
         found["second_step_indices"] = padded(lists, m)
-    means = class_means(context)["class_means"]
+    means = NearestMean().grow(context).class_means
     for key, expected in expect.items():
         if key == "class_means":
             assert_close(means, expected, precision.values, f"{name}: {key}")
@@ -100,8 +104,7 @@ def nearest_mean(name: str, inputs: dict[str, Any], expect: Any, precision: Prec
     generator, dim = rng(inputs["seed"]), inputs["dim"]
     features = tensor(normal(generator, inputs["n"], dim, shift=0.3), precision.dtype)
     means = tensor(normal(generator, inputs["classes"], dim, scale=0.2, shift=0.1), precision.dtype)
-    output = NetworkOutput(features, features, None, None, None, None)
-    predicted = nearness(output, {"class_means": means}).argmax(dim=1)
+    predicted = NearestMean(means).nearness(features).argmax(dim=1)
     assert {"predictions": predicted.tolist()} == expect, name
 
 
