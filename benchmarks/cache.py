@@ -239,7 +239,7 @@ def write_published(path: Path, ids: Sequence[str], visual: np.ndarray) -> float
 
 def write_cache(path: Path, ids: Sequence[str], dtype: str, visual: np.ndarray, audio: np.ndarray) -> float:
     """A cache of the same clips; clips/s."""
-    encoder = EncoderInfo("made up", "0" * 64, "none")
+    encoder = EncoderInfo("made up", "0" * 64)
     info = CacheInfo(TokenSpec(SHAPE, dtype), TokenSpec(SHAPE[2:], "float32"), {}, encoder, encoder)
     began_s = time.perf_counter()
     with CacheWriter.open(path, info, [CacheClip(clip_id, "x", "train") for clip_id in ids]) as writer:

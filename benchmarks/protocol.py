@@ -144,7 +144,7 @@ def fill(path: Path, scale: float) -> TokenCache:
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((PATTERNS, TIME, SPACE, WIDTH), dtype=np.float32)
     directions = rng.standard_normal((2, CLASSES, WIDTH), dtype=np.float32) / 4
-    none = EncoderInfo("made up", "0" * 64, "none")
+    none = EncoderInfo("made up", "0" * 64)
     info = CacheInfo(TokenSpec(noise.shape[1:], "float16"), TokenSpec((WIDTH,), "float32"), {}, none, none)
     clips = [
         CacheClip(f"{split}-{label:02d}-{number:03d}", f"class-{label:02d}", split)

@@ -121,9 +121,9 @@ def _show_coverage(manifest: Manifest) -> None:
             err.print(printable(line), markup=False)
         if len(partial) > MAX_CLASSES_SHOWN:
             err.print(f"  and {len(partial) - MAX_CLASSES_SHOWN} more classes lack some", markup=False)
-    if manifest.unplaced:
-        named = ", ".join(manifest.unplaced[:3])
-        n = len(manifest.unplaced)
+    if manifest.unresolved:
+        named = ", ".join(manifest.unresolved[:3])
+        n = len(manifest.unresolved)
         line = f"{n} listed ids are left out, no class or no clip goes with them: {named}"
         err.print(printable(line), markup=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from avcil.cache.schema import WeightsOrigin
 from avcil.cache.summary import CacheSummary, Coverage
 from avcil.report.labels import shortened
 from avcil.report.table import Column, Table
@@ -24,7 +25,8 @@ def cache_lines(summary: CacheSummary) -> list[str]:
     ]
     for kind in ("visual", "audio"):
         encoder = content[f"{kind}_encoder"]
-        lines.append(f"{kind} encoder: {encoder['name']} {encoder['fingerprint'][:12]}, {encoder['weights']}")
+        weights = WeightsOrigin(**encoder["weights"])
+        lines.append(f"{kind} encoder: {encoder['name']} {encoder['fingerprint'][:12]}, {weights}")
     for title, counts in (("failed", summary.failures), ("flagged", summary.flags)):
         if counts:
             lines.append(f"{title}: {', '.join(f'{count} {kind}' for kind, count in counts.items())}")

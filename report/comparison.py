@@ -58,7 +58,7 @@ class Comparison:
         classes: number of classes.
         step_sizes: classes of every step.
         cache_fingerprint: of the tokens.
-        baseline: the method that differences are taken to, None without one.
+        baseline, baseline_title: the method that differences are taken to, None without one.
         rows: one per method, modality and variant.
     """
 
@@ -67,13 +67,8 @@ class Comparison:
     step_sizes: tuple[int, ...]
     cache_fingerprint: str
     baseline: str | None
+    baseline_title: str | None
     rows: list[ComparisonRow]
-
-    @property
-    def baseline_title(self) -> str:
-        """What people call the baseline; its name where the table has no row of it."""
-        titles = {row.method: row.method_title for row in self.rows}
-        return titles.get(str(self.baseline), str(self.baseline))
 
 
 @dataclass(frozen=True)
@@ -130,8 +125,7 @@ def compare(runs: Iterable[FinishedRun], baseline: str | None = None) -> Compari
         result = run.result
         where = (run.cache_fingerprint, tuple(sorted(result.classes)), tuple(result.step_sizes))
         settings = _settings(run)
-        groups = tables.setdefault(where, {})
-        group = groups.setdefault(tuple(settings.items()), _Group(settings, {}))
+        group = tables.setdefault(where, {}).setdefault(tuple(settings.items()), _Group(settings, {}))
         known = group.runs.setdefault(_seeds(run.config), run)
         if known.result.classes != result.classes:
             left_out.append(
@@ -140,11 +134,14 @@ def compare(runs: Iterable[FinishedRun], baseline: str | None = None) -> Compari
             )
         elif known is not run:
             left_out.append(f"{run.path}: repeats {known.path}, the same run of the same seeds")
-    methods = {group.way[0] for groups in tables.values() for group in groups.values()}
-    if baseline is not None and baseline not in methods:
-        raise ConfigError(f"no run is of the baseline {baseline!r}; there are {', '.join(sorted(methods))}")
+    groups = [group for found in tables.values() for group in found.values()]
+    titles = {group.way[0]: group.first.result.method_title for group in groups}
+    if baseline is not None and baseline not in titles:
+        raise ConfigError(f"no run is of the baseline {baseline!r}; there are {', '.join(sorted(titles))}")
+    title = None if baseline is None else titles[baseline]
     return Comparisons(
-        [_comparison(*where, list(groups.values()), baseline) for where, groups in tables.items()], left_out
+        [_comparison(*where, list(found.values()), baseline, title) for where, found in tables.items()],
+        left_out,
     )
 
 
@@ -154,15 +151,15 @@ def _comparison(
     step_sizes: tuple[int, ...],
     groups: list[_Group],
     baseline: str | None,
+    title: str | None,
 ) -> Comparison:
     names = sorted({run.config.name for group in groups for run in group.runs.values()})
     variants = {id(group): _variant(group, groups) for group in groups}
     rows = [
         _row(group, variants[id(group)], _baseline(group, groups, variants, baseline)) for group in groups
     ]
-    return Comparison(
-        " / ".join(names), len(classes), step_sizes, fingerprint, baseline, sorted(rows, key=_rank)
-    )
+    rows.sort(key=_rank)
+    return Comparison(" / ".join(names), len(classes), step_sizes, fingerprint, baseline, title, rows)
 
 
 def _row(group: _Group, variant: str, baseline: _Group | None) -> ComparisonRow:

@@ -21,7 +21,7 @@ def comparison_table(comparison: Comparison) -> Table:
     """One row per method, modality and variant: in percent, with the difference of mean accuracies."""
     names = ["n", *SHORT.values()]
     if comparison.baseline is not None:
-        names.append(versus(comparison))
+        names.append(f"vs {comparison.baseline_title}")
     rows: list[list[Cell]] = [
         [row_title(row), row.modality, len(row.seeds), *(_sample(row.samples[metric]) for metric in METRICS)]
         for row in comparison.rows
@@ -57,14 +57,9 @@ def legend(comparison: Comparison) -> str:
     )
 
 
-def versus(comparison: Comparison) -> str:
-    """The head of the differences to the baseline."""
-    return f"vs {comparison.baseline_title}"
-
-
 def row_title(row: ComparisonRow) -> str:
     """Method and variant as people call them."""
-    return row.method_title + (f" ({row.variant})" if row.variant else "")
+    return printable(row.method_title) + (f" ({row.variant})" if row.variant else "")
 
 
 def difference(value: PairedDifference | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from avcil.report.comparison import METRICS, MODALITY_ORDER, Comparison, ComparisonRow
-from avcil.report.comparison_tables import difference, heading, legend, row_title, versus
+from avcil.report.comparison_tables import difference, heading, legend, row_title
 from avcil.report.labels import shortened
 from avcil.report.pages.charts import Line, line_chart
 from avcil.report.pages.curves import percent_ticks, step_axes
@@ -75,7 +75,7 @@ def _section(comparison: Comparison) -> Section:
         charts=[_chart(modality, rows, styles) for modality, rows in by_modality.items() if rows],
         columns=[
             *(metric.replace("_", " ") for metric in METRICS),
-            *([] if comparison.baseline is None else [versus(comparison)]),
+            *([] if comparison.baseline is None else [f"vs {comparison.baseline_title}"]),
         ],
         styles=styles,
     )

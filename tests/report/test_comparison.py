@@ -14,6 +14,7 @@ from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, Training
 from avcil.train.record.results import Evaluation, FinishedRun
 
 CONFIG = RunConfig(protocol=ProtocolConfig(steps=2))
+TITLES = {"avcil": "AV-CIL", "finetune": "fine-tuning"}
 DEFAULTS = {"lambda_instance": 0.5, "class_term": True}
 
 
@@ -24,9 +25,10 @@ def run(mean: float, seed: int = 0, order: int = 0, cache: str = "c" * 64, **cha
     config = replace(CONFIG, **changes)
     result = Evaluation.__new__(Evaluation)
     numbers = {"mean_accuracy": mean, "last_accuracy": mean / 2, "average_forgetting": 1 - mean}
-    shape = {"classes": ["a", "b"], "step_sizes": [1, 1], "memory": 4, "accuracy": [mean, mean]}
-    title = {"avcil": "AV-CIL", "finetune": "fine-tuning"}.get(method.name, method.name)
-    result.__dict__.update(numbers, **shape, method_title=title)
+    title = TITLES.get(method.name, method.name)
+    result.__dict__.update(
+        numbers, method_title=title, accuracy=[mean, mean], classes=["a", "b"], step_sizes=[1, 1], memory=4
+    )
     return FinishedRun(
         Path(f"{config.method.name}-{config.name}-{order}-{seed}"), config, cache, DEFAULTS, result
     )

@@ -11,7 +11,6 @@ from avcil.train.record.results import Evaluation
 def evaluation(**changes: Any) -> Evaluation:
     numbers: dict[str, Any] = {
         "method": "avcil",
-        "method_title": "AV-CIL",
         "modality": "audio-visual",
         "classes": list("abcdefgh"),
         "step_sizes": [4, 4],

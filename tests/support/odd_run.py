@@ -31,7 +31,7 @@ def odd_run(folder: Path, steps: int = 3, method: str = "avcil", select: str = "
         for split, count in (("train", 4), ("val", 1), ("test", 3))
         for number in range(count)
     ]
-    encoder = EncoderInfo("made up", "0" * 64, "random numbers")
+    encoder = EncoderInfo("made up", "0" * 64)
     info = CacheInfo(TokenSpec((2, 4, 8), "float16"), TokenSpec((8,), "float32"), {}, encoder, encoder)
     if not (folder / "cache").exists():
         random = np.random.default_rng(0)

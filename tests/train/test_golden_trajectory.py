@@ -102,7 +102,7 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Any:
         clips = reference_clips(group)
         space = GROUPS[group]["config"]["data"]["s"]
         path = tmp_path_factory.mktemp("reference") / group
-        none = EncoderInfo("reference", "0" * 64, "none")
+        none = EncoderInfo("reference", "0" * 64)
         info = CacheInfo(
             TokenSpec((golden.FRAMES, space, WIDTH), "float32"),
             TokenSpec((WIDTH,), "float32"),

@@ -2,14 +2,18 @@
 
 import hashlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.weight_files import AUDIO, VIDEO, audiomae_file, audiomae_state, videomae_folder, videomae_state
 
-from avcil.cache import CacheInfo
+from avcil.cache import CacheInfo, WeightsOrigin
 from avcil.errors import EncoderError
-from avcil.extract.encoders import registry as encoders
+from avcil.extract.encoders import videomae as videomae_module
+from avcil.extract.encoders.audiomae import audiomae
+from avcil.extract.encoders.registry import ENCODERS
+from avcil.extract.encoders.videomae import videomae
 from avcil.extract.engine import ExtractOptions, build_token_encoder
 from avcil.predict.recorded import EncoderSource, build_recorded_encoder
 
@@ -18,8 +22,8 @@ GIVEN = EncoderSource()
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(encoders.VISUAL_ENCODERS, "small", VIDEO)
-    monkeypatch.setitem(encoders.AUDIO_ENCODERS, "small", AUDIO)
+    monkeypatch.setitem(ENCODERS["visual"], "small", partial(videomae, VIDEO))
+    monkeypatch.setitem(ENCODERS["audio"], "small", partial(audiomae, AUDIO))
 
 
 def recorded(**options: str) -> CacheInfo:
@@ -37,7 +41,7 @@ def test_files_are_asked_for_by_their_hash(small: None, tmp_path: Path) -> None:
     audio = audiomae_file(tmp_path / "audio.pth", audiomae_state())
     info = recorded(visual_weights=right, audio_weights=audio)
     sha256 = hashlib.sha256((tmp_path / "right" / "model.safetensors").read_bytes()).hexdigest()
-    assert info.visual_encoder.weights_sha256 == sha256
+    assert info.visual_encoder.weights.sha256 == sha256
     with pytest.raises(EncoderError, match=rf"small weights with sha256 {sha256} .*--visual-weights"):
         build_recorded_encoder(info, GIVEN, GIVEN, "cpu")
     videomae_folder(other, {key: 2 * value for key, value in videomae_state().items()})
@@ -53,15 +57,15 @@ def test_files_are_asked_for_by_their_hash(small: None, tmp_path: Path) -> None:
 
 def test_a_name_on_the_hub_is_fetched_at_its_commit(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     info = recorded(visual_weights="random", audio_weights="random")
-    words = "VideoMAE, Hugging Face folder abc, from owner/name@abc"
-    info = replace(info, visual_encoder=replace(info.visual_encoder, weights=words))
+    origin = WeightsOrigin("hub", "VideoMAE, Hugging Face folder", repository="owner/name", commit="abc")
+    info = replace(info, visual_encoder=replace(info.visual_encoder, weights=origin))
     asked = []
 
     def locate(weights: str, *, with_config: bool) -> None:
         asked.append(weights)
         raise EncoderError("offline")
 
-    monkeypatch.setattr(encoders, "locate", locate)
+    monkeypatch.setattr(videomae_module, "locate", locate)
     with pytest.raises(EncoderError, match="offline"):
         build_recorded_encoder(info, GIVEN, GIVEN, "cpu")
     assert asked == ["owner/name@abc"]

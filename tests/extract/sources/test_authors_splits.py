@@ -13,7 +13,7 @@ from support.golden import CHECKED, load_golden
 
 from avcil.errors import ManifestError
 from avcil.extract.sources.authors import CHECK_NAME, CLIPS_NAME, LABELS_NAME, read_authors
-from avcil.extract.sources.clip import Entry
+from avcil.extract.sources.clip import ListedClip
 from avcil.extract.sources.manifest import SourceOptions, read_manifest
 from avcil.train.config import ProtocolConfig
 from avcil.train.methods.exemplars import random_exemplars
@@ -32,7 +32,7 @@ def data_set(setting: str) -> str:
     return next(name for name in FOLDERS if setting.startswith(name))
 
 
-def entries_of(setting: str) -> list[Entry]:
+def entries_of(setting: str) -> list[ListedClip]:
     assert SPLITS
     return read_authors(Path(SPLITS) / FOLDERS[data_set(setting)])
 

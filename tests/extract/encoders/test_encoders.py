@@ -18,31 +18,33 @@ from support.weight_files import (
     videomae_state,
 )
 
+from avcil.cache import WeightsOrigin
 from avcil.errors import EncoderError
-from avcil.extract.encoders.registry import (
-    AUDIO_ENCODERS,
-    VISUAL_ENCODERS,
-    build_audio_encoder,
-    build_visual_encoder,
-    make_audio_encoder,
-    make_visual_encoder,
-)
+from avcil.extract.encoders import audiomae as audiomae_module
+from avcil.extract.encoders import videomae as videomae_module
+from avcil.extract.encoders.audiomae import audiomae
+from avcil.extract.encoders.encoder import Modality
+from avcil.extract.encoders.registry import build_encoder
+from avcil.extract.encoders.videomae import videomae
 
 
 def test_demo_encoders_are_always_the_same() -> None:
-    visual, audio = build_visual_encoder("demo"), build_audio_encoder("demo")
-    assert visual.info == build_visual_encoder("demo", "random").info
+    visual, audio = build_encoder("visual", "demo"), build_encoder("audio", "demo")
+    assert visual.info == build_encoder("visual", "demo", "random").info
     assert visual.token_shape == (8, 16, 96) and audio.token_shape == (96,)
     assert visual.module(torch.zeros(1, 16, 64, 64, 3)).shape == (1, 8, 16, 96)
     assert audio.module(torch.zeros(1, 384, 128)).shape == (1, 96)
-    assert visual.info.weights == "random (seed 0)" and visual.info.fingerprint != audio.info.fingerprint
+    assert (
+        visual.info.weights == WeightsOrigin("random", "seed 0")
+        and visual.info.fingerprint != audio.info.fingerprint
+    )
     assert not any(parameter.requires_grad for parameter in visual.module.parameters())
 
 
 def test_base_encoders_have_the_published_shapes() -> None:
-    assert VISUAL_ENCODERS["videomae-base"].token_shape == (8, 196, 768)
-    assert AUDIO_ENCODERS["audiomae-base"].token_shape == (768,)
-    visual = build_visual_encoder("videomae-base", "random").module
+    assert videomae_module.CONFIGS["videomae-base"].token_shape == (8, 196, 768)
+    assert audiomae_module.CONFIGS["audiomae-base"].token_shape == (768,)
+    visual = build_encoder("visual", "videomae-base", "random").module
     # ViT-B: 12 blocks of 4 D^2 + 8 D^2 weights; the biases of the keys are there and zero.
     n_block = 12 * 768**2 + 4 * 768 + 3072 + 768 + 4 * 768 + 768 - 768
     assert sum(p.numel() for p in visual.parameters()) == 12 * n_block + 768 * 3 * 2 * 16 * 16 + 3 * 768
@@ -50,18 +52,18 @@ def test_base_encoders_have_the_published_shapes() -> None:
 
 def test_names_and_weights_are_asked_for() -> None:
     with pytest.raises(EncoderError, match="unknown visual encoder 'clip': known are demo, videomae-base"):
-        build_visual_encoder("clip")
+        build_encoder("visual", "clip")
     with pytest.raises(EncoderError, match="--visual-weights FILE, or --visual-weights random"):
-        build_visual_encoder("videomae-base")
+        build_encoder("visual", "videomae-base")
     with pytest.raises(EncoderError, match="--audio-weights FILE, or --audio-weights random"):
-        build_audio_encoder("audiomae-base")
+        build_encoder("audio", "audiomae-base")
     with pytest.raises(EncoderError, match="'demo' is random by design"):
-        build_audio_encoder("demo", "x.pth")
+        build_encoder("audio", "demo", "x.pth")
 
 
 def test_videomae_parameters_land_where_they_belong(tmp_path: Path) -> None:
     state = videomae_state()
-    encoder = make_visual_encoder(VIDEO, videomae_folder(tmp_path / "vm"))
+    encoder = videomae(VIDEO, videomae_folder(tmp_path / "vm"))
     block, at = encoder.module.blocks[1], "videomae.encoder.layer.1."
     q, k, v = block.attention.qkv.weight.chunk(3)
     q_bias, k_bias, v_bias = block.attention.qkv.bias.chunk(3)
@@ -96,17 +98,17 @@ def test_a_bin_file_and_no_final_norm(tmp_path: Path) -> None:
     folder = Path(videomae_folder(tmp_path / "vm", use_mean_pooling=True))
     (folder / "model.safetensors").unlink()
     torch.save(state, folder / "pytorch_model.bin")
-    encoder = make_visual_encoder(VIDEO, str(folder))
+    encoder = videomae(VIDEO, str(folder))
     assert not encoder.module.config.final_norm and isinstance(encoder.module.norm, torch.nn.Identity)
 
 
 def test_the_fingerprint_follows_weights_and_configuration(tmp_path: Path) -> None:
-    first = make_visual_encoder(VIDEO, videomae_folder(tmp_path / "a"))
-    same = make_visual_encoder(VIDEO, videomae_folder(tmp_path / "b"))
-    other_eps = make_visual_encoder(VIDEO, videomae_folder(tmp_path / "c", layer_norm_eps=1e-5))
+    first = videomae(VIDEO, videomae_folder(tmp_path / "a"))
+    same = videomae(VIDEO, videomae_folder(tmp_path / "b"))
+    other_eps = videomae(VIDEO, videomae_folder(tmp_path / "c", layer_norm_eps=1e-5))
     state = videomae_state()
     state["videomae.layernorm.bias"][3] += 1e-3
-    other_weight = make_visual_encoder(VIDEO, videomae_folder(tmp_path / "d", state))
+    other_weight = videomae(VIDEO, videomae_folder(tmp_path / "d", state))
     prints = [encoder.info.fingerprint for encoder in (first, same, other_eps, other_weight)]
     assert prints[0] == prints[1] and len(set(prints)) == 3
 
@@ -117,7 +119,7 @@ def test_keys_that_lack_or_are_too_many_are_named(tmp_path: Path) -> None:
     state["videomae.extra"] = randn(2)
     state["videomae.layernorm.bias"] = randn(5)
     with pytest.raises(EncoderError) as caught:
-        make_visual_encoder(VIDEO, videomae_folder(tmp_path / "vm", state))
+        videomae(VIDEO, videomae_folder(tmp_path / "vm", state))
     text = str(caught.value)
     assert "missing blocks.1.attention.qkv.bias" in text and "unexpected extra" in text
     assert "norm.bias [5] instead of [12]" in text and "model.safetensors" in text
@@ -127,24 +129,24 @@ def test_a_folder_of_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         EncoderError, match=r"config\.json is not of encoder 'small': hidden_size is 16, not 12"
     ):
-        make_visual_encoder(VIDEO, videomae_folder(tmp_path / "vm", hidden_size=16))
+        videomae(VIDEO, videomae_folder(tmp_path / "vm", hidden_size=16))
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=r"config\.json: not readable"):
-        make_visual_encoder(VIDEO, str(tmp_path))
+        videomae(VIDEO, str(tmp_path))
     folder = Path(videomae_folder(tmp_path / "vm"))
     (folder / "model.safetensors").unlink()
     with pytest.raises(EncoderError, match=r"neither model\.safetensors nor"):
-        make_visual_encoder(VIDEO, str(folder))
+        videomae(VIDEO, str(folder))
     (folder / "model.safetensors").write_bytes(b"rubbish")
     with pytest.raises(EncoderError, match="not a weights file"):
-        make_visual_encoder(VIDEO, str(folder))
+        videomae(VIDEO, str(folder))
 
 
 def test_audiomae_parameters_land_where_they_belong(tmp_path: Path) -> None:
     state = audiomae_state()
-    module = make_audio_encoder(AUDIO, audiomae_file(tmp_path / "a.pth", state)).module
+    module = audiomae(AUDIO, audiomae_file(tmp_path / "a.pth", state)).module
     pairs = [
         (module.class_token, "cls_token"),
         (module.positions, "pos_embed"),
@@ -165,30 +167,30 @@ def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
 
     torch.save({"model": Trap()}, tmp_path / "a.pth")
     with pytest.raises(EncoderError, match="not a weights file that can be read safely"):
-        make_audio_encoder(AUDIO, str(tmp_path / "a.pth"))
+        audiomae(AUDIO, str(tmp_path / "a.pth"))
     with pytest.raises(EncoderError, match="no such weights file"):
-        make_audio_encoder(AUDIO, str(tmp_path / "b.pth"))
+        audiomae(AUDIO, str(tmp_path / "b.pth"))
 
 
 def test_the_hash_of_the_file_is_kept_and_does_not_decide(tmp_path: Path) -> None:
     folder = videomae_folder(tmp_path / "a")
-    safe = make_visual_encoder(VIDEO, folder).info
-    assert safe.weights_sha256 == hashlib.sha256((tmp_path / "a/model.safetensors").read_bytes()).hexdigest()
+    safe = videomae(VIDEO, folder).info
+    assert safe.weights.sha256 == hashlib.sha256((tmp_path / "a/model.safetensors").read_bytes()).hexdigest()
     other = Path(videomae_folder(tmp_path / "b"))
     torch.save(videomae_state(), other / "pytorch_model.bin")
     (other / "model.safetensors").unlink()
-    pickled = make_visual_encoder(VIDEO, str(other)).info
-    assert pickled.fingerprint == safe.fingerprint and pickled.weights_sha256 != safe.weights_sha256
-    assert build_visual_encoder("demo").info.weights_sha256 is None
+    pickled = videomae(VIDEO, str(other)).info
+    assert pickled.fingerprint == safe.fingerprint and pickled.weights.sha256 != safe.weights.sha256
+    assert build_encoder("visual", "demo").info.weights.sha256 == ""
 
 
 def test_a_file_out_of_a_folder_is_read_with_its_config(tmp_path: Path) -> None:
     folder = videomae_folder(tmp_path / "vm")
-    whole, file = (make_visual_encoder(VIDEO, at).info for at in (folder, f"{folder}/model.safetensors"))
+    whole, file = (videomae(VIDEO, at).info for at in (folder, f"{folder}/model.safetensors"))
     assert whole.fingerprint == file.fingerprint
     (tmp_path / "vm/config.json").unlink()
     with pytest.raises(EncoderError, match=r"config\.json: not readable"):
-        make_visual_encoder(VIDEO, f"{folder}/model.safetensors")
+        videomae(VIDEO, f"{folder}/model.safetensors")
 
 
 def test_what_a_config_leaves_out_is_the_default_of_transformers(tmp_path: Path) -> None:
@@ -196,14 +198,14 @@ def test_what_a_config_leaves_out_is_the_default_of_transformers(tmp_path: Path)
     config = {key: value for key, value in HF_CONFIG.items() if key != "num_attention_heads"}
     (tmp_path / "vm/config.json").write_text(json.dumps(config))
     with pytest.raises(EncoderError, match="num_attention_heads is 12, not 3"):
-        make_visual_encoder(VIDEO, folder)
+        videomae(VIDEO, folder)
 
 
 def test_original_files_name_what_does_not_fit(tmp_path: Path) -> None:
     state = {"encoder.patch_embed.proj.weight": randn(12, 3, 2, 8, 8), "encoder.extra": randn(1)}
     torch.save({"model": {**state, "decoder.x": randn(1)}, "optimizer": {"step": 3}}, tmp_path / "a.pth")
     with pytest.raises(EncoderError) as caught:
-        make_visual_encoder(VIDEO, str(tmp_path / "a.pth"))
+        videomae(VIDEO, str(tmp_path / "a.pth"))
     text = str(caught.value)
     assert "missing blocks.0.attention.out.bias" in text and "unexpected extra" in text
     assert "decoder" not in text
@@ -211,9 +213,9 @@ def test_original_files_name_what_does_not_fit(tmp_path: Path) -> None:
 
 def test_a_fine_tuned_audio_file_brings_the_norm_of_its_vector(tmp_path: Path) -> None:
     state = audiomae_state()
-    plain = make_audio_encoder(AUDIO, audiomae_file(tmp_path / "a.pth", state))
+    plain = audiomae(AUDIO, audiomae_file(tmp_path / "a.pth", state))
     state |= {"fc_norm.weight": randn(12), "fc_norm.bias": randn(12), "head.weight": randn(5, 12)}
-    tuned = make_audio_encoder(AUDIO, audiomae_file(tmp_path / "b.pth", state))
+    tuned = audiomae(AUDIO, audiomae_file(tmp_path / "b.pth", state))
     mel = torch.linspace(-1, 1, 128).view(1, 16, 8)
     expected = plain.module(mel) * state["fc_norm.weight"] + state["fc_norm.bias"]
     assert torch.allclose(tuned.module(mel), expected, atol=1e-5)
@@ -222,10 +224,10 @@ def test_a_fine_tuned_audio_file_brings_the_norm_of_its_vector(tmp_path: Path) -
 
 def test_an_audio_folder_without_weights(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
-        make_audio_encoder(AUDIO, str(tmp_path))
+        audiomae(AUDIO, str(tmp_path))
     save_file({"x": randn(1)}, tmp_path / "model.safetensors")
     with pytest.raises(EncoderError, match=r"model\.safetensors: the weights do not fit .* unexpected x"):
-        make_audio_encoder(AUDIO, str(tmp_path))
+        audiomae(AUDIO, str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -238,12 +240,12 @@ def test_an_audio_folder_without_weights(tmp_path: Path) -> None:
     ],
     ids=["numbers", "short", "no-axes", "ranks"],
 )
-@pytest.mark.parametrize("kind", ["visual", "audio"])
+@pytest.mark.parametrize(
+    ("modality", "name"), [("visual", "videomae-base"), ("audio", "audiomae-base")], ids=["visual", "audio"]
+)
 def test_a_file_of_another_layout_is_one_clear_error(
-    kind: str, state: dict[object, torch.Tensor], tmp_path: Path
+    modality: Modality, name: str, state: dict[object, torch.Tensor], tmp_path: Path
 ) -> None:
     torch.save({"model": state}, tmp_path / "weights.pth")
-    build = build_visual_encoder if kind == "visual" else build_audio_encoder
-    name = "videomae-base" if kind == "visual" else "audiomae-base"
     with pytest.raises(EncoderError, match=r"weights\.pth"):
-        build(name, str(tmp_path / "weights.pth"))
+        build_encoder(modality, name, str(tmp_path / "weights.pth"))

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from avcil.extract.encoders.positions import sine_cosine
-from avcil.extract.encoders.registry import VISUAL_ENCODERS, make_audio_encoder, make_visual_encoder
-from avcil.extract.encoders.vit import AudioConfig, BlockConfig, VisualConfig
+from avcil.extract.encoders.audiomae import audiomae
+from avcil.extract.encoders.videomae import CONFIGS, videomae
+from avcil.extract.encoders.vit import AudioConfig, BlockConfig, VisualConfig, sine_cosine
 from avcil.extract.recipe import normalise, recommended, resize_crop
 
 VIDEOS = [
@@ -99,7 +99,7 @@ def test_video_tokens_are_those_of_transformers(
 ) -> None:
     model = hf_model(config, tmp_path, "VideoMAEModel", use_mean_pooling=not final_norm)
     stale = dataclasses.replace(config, blocks=dataclasses.replace(config.blocks, norm_eps=1e-3))
-    encoder = make_visual_encoder(stale, str(tmp_path))  # norm and epsilon are the folder's to say
+    encoder = videomae(stale, str(tmp_path))  # norm and epsilon are the folder's to say
     pixels = randn(2, config.n_frames, config.image_size, config.image_size, 3)
     theirs = hf_tokens(model, pixels)
     with torch.inference_mode():
@@ -115,14 +115,14 @@ def test_video_tokens_are_those_of_transformers(
 @pytest.mark.parametrize("kind", ["VideoMAEForPreTraining", "VideoMAEForVideoClassification"])
 def test_folders_of_whole_models_give_their_encoder(kind: str, final_norm: bool, tmp_path: Path) -> None:
     model = hf_model(VIDEOS[0], tmp_path, kind, use_mean_pooling=not final_norm)
-    encoder = make_visual_encoder(VIDEOS[0], str(tmp_path))
+    encoder = videomae(VIDEOS[0], str(tmp_path))
     pixels = randn(2, 4, 32, 32, 3)
     assert (encoder.module(pixels).flatten(1, 2) - hf_tokens(model, pixels)).abs().max() < 1e-4
 
 
 def test_a_model_without_query_and_value_biases(tmp_path: Path) -> None:
     model = hf_model(VIDEOS[0], tmp_path, "VideoMAEModel", qv_bias=False)
-    encoder = make_visual_encoder(VIDEOS[0], str(tmp_path))
+    encoder = videomae(VIDEOS[0], str(tmp_path))
     pixels = randn(1, 4, 32, 32, 3)
     assert (encoder.module(pixels).flatten(1, 2) - hf_tokens(model, pixels)).abs().max() < 1e-4
 
@@ -132,7 +132,7 @@ def test_the_original_file_gives_the_same_tokens(fine_tuned: bool, tmp_path: Pat
     model = hf_model(VIDEOS[0], tmp_path / "hf", "VideoMAEModel", use_mean_pooling=fine_tuned)
     file = tmp_path / "hf" / "checkpoint.pth"  # beside a config.json that does not concern it
     torch.save(original_checkpoint(model, fine_tuned=fine_tuned), file)
-    encoder = make_visual_encoder(VIDEOS[0], str(file))
+    encoder = videomae(VIDEOS[0], str(file))
     pixels = randn(1, 4, 32, 32, 3)
     assert (encoder.module(pixels).flatten(1, 2) - hf_tokens(model, pixels)).abs().max() < 1e-4
 
@@ -204,7 +204,7 @@ def timm_vector(model: Any, mel: Tensor) -> Tensor:
 def test_audio_vectors_are_those_of_timm(config: AudioConfig, pool: str, tmp_path: Path) -> None:
     model = timm_model(config, global_pool=pool, num_classes=0 if pool == "token" else 5)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    encoder = make_audio_encoder(config, str(tmp_path))
+    encoder = audiomae(config, str(tmp_path))
     mel = randn(3, config.mel_frames, config.mel_bins)
     theirs = timm_vector(model, mel)
     with torch.inference_mode():
@@ -226,10 +226,10 @@ def test_timms_folder_and_the_original_file_are_one_encoder(tmp_path: Path) -> N
     }
     torch.save({"model": {**state, **decoder}}, tmp_path / "pretrained.pth")
     timms, original = (
-        make_audio_encoder(SOUNDS[0], str(path)).info for path in (tmp_path, tmp_path / "pretrained.pth")
+        audiomae(SOUNDS[0], str(path)).info for path in (tmp_path, tmp_path / "pretrained.pth")
     )
     assert timms.fingerprint == original.fingerprint
-    assert timms.weights_sha256 != original.weights_sha256
+    assert timms.weights.sha256 != original.weights.sha256
 
 
 @pytest.mark.parametrize("name", ["videomae-small", "videomae-base"])
@@ -237,7 +237,7 @@ def test_positions_are_those_of_transformers(name: str) -> None:
     reference("transformers")
     from transformers.models.videomae.modeling_videomae import get_sinusoid_encoding_table
 
-    n_time, n_space, width = VISUAL_ENCODERS[name].token_shape
+    n_time, n_space, width = CONFIGS[name].token_shape
     theirs = get_sinusoid_encoding_table(n_time * n_space, width)[0]
     assert (sine_cosine(n_time * n_space, width) - theirs).abs().max() < 1e-8  # one in a million rounds apart
 

@@ -1,7 +1,7 @@
-"""Owns decoding with PyAV: the wanted frames of a file, and its sound; knows no recipe and no cache.
+"""The wanted frames of an open file, decoded with PyAV.
 
 There are two ways to the same frames. By GOP, only what the wanted frames depend on is decoded. Files whose
-packets do not tell which frame is which, or where anything is not as the packets said, are decoded whole.
+packets do not tell which frame is which, or give others than the packets announced, are decoded whole.
 """
 
 from __future__ import annotations
@@ -9,64 +9,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
-from avcil.errors import DecodeError
-from avcil.extract.media.contract import DecodedClip, DecodeRequest, failure
-from avcil.extract.media.gops import Entry, display_order, frames_expected, is_before, ranges_to_decode
-from avcil.extract.media.opening import Media, allowed_losses, open_media, open_part, reason, require_whole
+from avcil.extract.media.contract import DecodeRequest, failure
+from avcil.extract.media.frame_rules import frame_indices
+from avcil.extract.media.gops import PacketEntry, display_order, frames_expected, is_before, ranges_to_decode
+from avcil.extract.media.opening import Media, allowed_losses, reason
 from avcil.extract.media.packets import time_s
-from avcil.extract.media.pixels import upright_rgb
-from avcil.extract.media.sound import read_sound, silence
+from avcil.extract.media.pixels import Picture, upright_rgb
 
 FALLBACK_FPS = 25.0
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Wanted frames uint8 [N, H, W, 3], upright, their times float64 [N], and where the track ends (s)."""
-
-    frames: NDArray[np.uint8]
-    times_s: NDArray[np.float64]
-    end_s: float
-
-
-def decode_with_pyav(path: Path, request: DecodeRequest) -> DecodedClip:
-    """Decode frames and sound from one pass over the file; the contract is `decode.decode`."""
-    if request.is_window and (clip := _decode_part(path, request)) is not None:
-        return clip
-    with open_media(path, request) as media:
-        picture = read_by_gop(media, request) or read_through(media, request)
-        return finish(media, request, picture)
-
-
-def finish(media: Media, request: DecodeRequest, picture: Picture) -> DecodedClip:
-    """Add the sound, or silence where that is allowed, and check that the file is whole."""
-    sound = read_sound(media, request)
-    require_whole(media, request, picture.end_s, None if sound is None else sound.end_s)
-    is_missing = sound is None
-    sound = sound or silence(request, picture.end_s)
-    return DecodedClip(picture.frames, picture.times_s, sound.samples, sound.rate_hz, is_missing)
-
-
-def _decode_part(path: Path, request: DecodeRequest) -> DecodedClip | None:
-    """Read and decode no more than a window needs; None where only the whole file can tell."""
-    with open_part(path, request) as media:
-        picture = read_by_gop(media, request) if media is not None else None
-        if media is None or picture is None:
-            return None
-        try:
-            clip = finish(media, request, picture)
-        except DecodeError:
-            return None
-        return None if clip.missing_audio and media.audio is not None else clip
 
 
 def read_by_gop(media: Media, request: DecodeRequest) -> Picture | None:
@@ -76,7 +33,7 @@ def read_by_gop(media: Media, request: DecodeRequest) -> Picture | None:
     if not order:
         return None
     times_s = [time_s(entries[at].pts or 0, media.video, media.origin_s) for at in order]
-    chosen = _choose(times_s, media, request)
+    chosen = _wanted_frames(times_s, media, request)
     frames = _decode_ranges(media, {order[i] for i in chosen})
     if not chosen or frames is None:
         return None
@@ -131,11 +88,11 @@ def _decode_range(
 def read_through(media: Media, request: DecodeRequest) -> Picture:
     """Decode every frame: the wanted ones, predicted from the packets and checked against what came out."""
     predicted = _packet_times(media)
-    wanted = _choose(predicted, media, request)
+    wanted = _wanted_frames(predicted, media, request)
     decoded = _decode_all(media, set(wanted))
     _require_frames(decoded, len(predicted))
     actual = _frame_times(decoded.pts, media)
-    right = _choose(actual, media, request)
+    right = _wanted_frames(actual, media, request)
     if not right:
         raise failure("empty-window", f"no frame between {request.start_s} s and {request.end_s} s")
     if right != wanted:  # the container miscounts or misdates its frames: now the true ones are known
@@ -146,7 +103,7 @@ def read_through(media: Media, request: DecodeRequest) -> Picture:
 
 
 @dataclass
-class _Decoded:
+class _DecodedTrack:
     """What one pass gave: every frame's pts, the wanted frames by ordinal, and how often decoding failed."""
 
     pts: list[int | None]
@@ -155,11 +112,11 @@ class _Decoded:
     last_error: str = ""
 
 
-def _decode_all(media: Media, wanted: set[int]) -> _Decoded:
+def _decode_all(media: Media, wanted: set[int]) -> _DecodedTrack:
     context = media.video.codec_context
     context.flush_buffers()
     context.skip_frame = "DEFAULT"
-    decoded = _Decoded([], {})
+    decoded = _DecodedTrack([], {})
     for packet in itertools.chain(media.packets.picture(), [None]):
         try:
             frames = context.decode(packet)
@@ -197,21 +154,23 @@ def _fps(media: Media) -> float:
     return float(media.video.average_rate or 0) or FALLBACK_FPS
 
 
-def _end_s(last_s: float, last: Entry, media: Media) -> float:
+def _end_s(last_s: float, last: PacketEntry, media: Media) -> float:
     return last_s + max(1 / _fps(media), float(last.duration * (media.video.time_base or 0)))
 
 
-def _choose(times_s: Sequence[float], media: Media, request: DecodeRequest) -> list[int]:
+def _wanted_frames(times_s: Sequence[float], media: Media, request: DecodeRequest) -> list[int]:
     """Give the ordinals of the wanted frames, `n_frames` of them, or none where the window is empty."""
     inside = [i for i, time_s in enumerate(times_s) if request.covers(time_s)]
     if not inside:
         return []
     ends = [*times_s[1:], times_s[-1] + 1 / _fps(media)]
-    chosen = request.frame_rule.indices([times_s[i] for i in inside], ends[inside[-1]], request.n_frames)
+    chosen = frame_indices(
+        [times_s[i] for i in inside], ends[inside[-1]], request.n_frames, request.frame_fps
+    )
     return [inside[i] for i in chosen]
 
 
-def _require_frames(decoded: _Decoded, n_promised: int) -> None:
+def _require_frames(decoded: _DecodedTrack, n_promised: int) -> None:
     n_frames = len(decoded.pts)
     n_lost = max(decoded.n_damaged, n_promised - n_frames)
     if n_lost > allowed_losses(n_promised) or (decoded.n_damaged and not n_frames):

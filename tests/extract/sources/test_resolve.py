@@ -197,7 +197,7 @@ def test_kinetics_ids_take_their_class_from_the_folders(tmp_path: Path) -> None:
         (f"{A}_000010_000020", "é (1)", "train"),
         (f"{B}_000005_000015", "bowling", "val"),
     ]
-    assert manifest.unplaced == (f"{C}_000000_000010",)
+    assert manifest.unresolved == (f"{C}_000000_000010",)
 
 
 def test_kinetics_ids_with_class_and_split(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_only_the_ids_of_a_list(tmp_path: Path) -> None:
     only = listing(tmp_path, "only.txt", f"{A}\nbowling/{B}_000005_000015.mp4\nelsewhere__\n")
     manifest = read(source, only=only)
     assert [clip.id for clip in manifest.clips] == [f"{A}_000010_000020", f"{B}_000005_000015"]
-    assert manifest.unplaced == ("elsewhere__",)
+    assert manifest.unresolved == ("elsewhere__",)
     with pytest.raises(ManifestError, match="it names none of the clips"):
         read(source, only=listing(tmp_path, "none.txt", "elsewhere__"))
 

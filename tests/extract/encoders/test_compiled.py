@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avcil.extract.encoders.compiled import FixedBatch
-from avcil.extract.encoders.registry import build_audio_encoder, build_visual_encoder
+from avcil.extract.encoders.registry import build_encoder
 from avcil.extract.engine import ExtractOptions, build_token_encoder
 from avcil.extract.prepare import PreparedClip
 from avcil.extract.recipe import recommended
@@ -83,7 +83,7 @@ def traced(module: nn.Module) -> nn.Module:
 
 
 def test_the_encoders_can_be_traced_whole() -> None:
-    visual, audio = build_visual_encoder("demo"), build_audio_encoder("demo")
+    visual, audio = build_encoder("visual", "demo"), build_encoder("audio", "demo")
     frames, mel = torch.randn(2, 16, 64, 64, 3), torch.randn(2, 384, 128)
     for module, x in ((visual.module, frames), (audio.module, mel)):
         run = FixedBatch(module, compiler=traced)
@@ -106,8 +106,8 @@ def test_compiled_fp16_on_a_gpu_gives_the_same_tokens() -> None:
     ]
     cpu, gpu = (
         TokenEncoder.make(
-            build_visual_encoder("demo"),
-            build_audio_encoder("demo"),
+            build_encoder("visual", "demo"),
+            build_encoder("audio", "demo"),
             recommended(),
             device,
             "auto",

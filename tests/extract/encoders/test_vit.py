@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avcil.extract.encoders.positions import sine_cosine, sine_cosine_2d
-from avcil.extract.encoders.random_weights import fill_random
 from avcil.extract.encoders.vit import (
     AudioConfig,
     AudioTransformer,
@@ -16,7 +14,10 @@ from avcil.extract.encoders.vit import (
     BlockConfig,
     VideoTransformer,
     VisualConfig,
+    sine_cosine,
+    sine_cosine_2d,
 )
+from avcil.extract.encoders.weights import fill_random
 
 SMALL = BlockConfig(width=24, depth=2, heads=3, mlp_width=40, norm_eps=1e-6)
 VIDEO = VisualConfig("small", SMALL, image_size=16, patch=8, n_frames=4)

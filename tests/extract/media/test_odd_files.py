@@ -6,7 +6,7 @@ import pytest
 from support.odd_files import DangerousWork, OddFile, odd_files
 
 from avcil.errors import DecodeError
-from avcil.extract.media.contract import KINDS
+from avcil.extract.media.contract import FAILURE_KINDS
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.recipe import recommended
 from avcil.extract.sources.manifest import Clip
@@ -56,7 +56,7 @@ def test_every_file_becomes_what_it_may(
 def test_clips_are_whole_and_failures_are_explained(outcomes: dict[str, PreparedClip | DecodeError]) -> None:
     for value in outcomes.values():
         if isinstance(value, DecodeError):
-            assert value.kind in KINDS and value.kind != "internal" and value.detail
+            assert value.kind in FAILURE_KINDS and value.kind != "internal" and value.detail
         else:
             assert value.frames.shape == (16, 224, 224, 3) and value.mel.shape == (1024, 128)
             assert not value.missing_audio

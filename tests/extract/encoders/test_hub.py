@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 from support.weight_files import AUDIO, VIDEO, audiomae_state, videomae_folder
 
 from avcil.errors import EncoderError
-from avcil.extract.encoders.hub import PINNED, locate
-from avcil.extract.encoders.registry import make_audio_encoder, make_visual_encoder
+from avcil.extract.encoders.audiomae import audiomae
+from avcil.extract.encoders.hub import PINNED, Located, locate
+from avcil.extract.encoders.videomae import videomae
 
 OLD, NEW = "1" * 40, "2" * 40
 
@@ -36,18 +37,19 @@ def snapshot(cache: Path, repository: str, commit: str, *, is_main: bool) -> Pat
 def test_a_name_is_found_in_the_cache_at_the_revision_asked_for(cache: Path) -> None:
     videomae_folder(snapshot(cache, "me/tiny", OLD, is_main=False), layer_norm_eps=1e-5)
     videomae_folder(snapshot(cache, "me/tiny", NEW, is_main=True))
-    newest = make_visual_encoder(VIDEO, "me/tiny")
-    older = make_visual_encoder(VIDEO, f"me/tiny@{OLD}")
-    assert newest.info.weights.endswith(f"from me/tiny@{NEW}")
-    assert older.info.weights.endswith(f"from me/tiny@{OLD}")
+    newest = videomae(VIDEO, "me/tiny")
+    older = videomae(VIDEO, f"me/tiny@{OLD}")
+    assert (newest.info.weights.repository, newest.info.weights.commit) == ("me/tiny", NEW)
+    assert str(older.info.weights) == f"VideoMAE, Hugging Face folder {OLD}, from me/tiny@{OLD}"
     assert newest.info.fingerprint != older.info.fingerprint
-    assert newest.info.weights_sha256 == older.info.weights_sha256
+    assert newest.info.weights.sha256 == older.info.weights.sha256
 
 
 def test_audio_weights_need_no_config(cache: Path) -> None:
     name = "me/vit_base_patch16_1024_128.audiomae_as2m"
     save_file(audiomae_state_of_timm(), snapshot(cache, name, NEW, is_main=True) / "model.safetensors")
-    assert make_audio_encoder(AUDIO, name).info.weights == f"AudioMAE folder {NEW}, from {name}@{NEW}"
+    weights = audiomae(AUDIO, name).info.weights
+    assert weights.kind == "hub" and str(weights) == f"AudioMAE folder {NEW}, from {name}@{NEW}"
 
 
 def audiomae_state_of_timm() -> dict[str, Any]:
@@ -59,7 +61,8 @@ def test_a_pinned_name_is_the_pinned_commit(cache: Path) -> None:
     name, commit = next(iter(PINNED.items()))
     videomae_folder(snapshot(cache, name, NEW, is_main=True))
     videomae_folder(snapshot(cache, name, commit, is_main=False))
-    assert locate(name, with_config=True).origin == f"{name}@{commit}"
+    located = locate(name, with_config=True)
+    assert (located.repository, located.commit) == (name, commit)
 
 
 def test_offline_and_not_in_the_cache_is_one_clear_line(cache: Path) -> None:
@@ -92,4 +95,4 @@ def test_paths_are_no_names(path: str) -> None:
 def test_a_folder_that_exists_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "me/tiny").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert locate("me/tiny", with_config=True).origin is None
+    assert locate("me/tiny", with_config=True) == Located(Path("me/tiny"))

@@ -7,11 +7,12 @@ import pytest
 from support.clip_files import number_of, numbered, write_clip
 from support.odd_videos import PictureFormat, interleave, write_pictures
 
+from avcil.extract.media import packets
 from avcil.extract.media.contract import Backend, DecodeRequest
 from avcil.extract.media.decode import decode
 from avcil.extract.media.frame_rules import spread
-from avcil.extract.media.opening import open_media, open_part, packets
-from avcil.extract.media.pyav_backend import read_by_gop, read_through
+from avcil.extract.media.frames import read_by_gop, read_through
+from avcil.extract.media.opening import open_media, open_part
 
 N_FRAMES = 90
 FPS = 12

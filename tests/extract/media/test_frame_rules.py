@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from avcil.extract.media.frame_rules import FrameRule, resample, spread, spread_released
+from avcil.extract.media.contract import DecodeRequest
+from avcil.extract.media.frame_rules import frame_indices, resample, spread, spread_released
 
 
 def test_released_indices_are_the_published_ones() -> None:
@@ -36,12 +37,12 @@ def test_resampling_repeats_a_frame_that_stays() -> None:
 
 def test_rule_composes_resampling_and_spreading() -> None:
     times = [i / 16 for i in range(160)]  # 10 s at 16 frames/s: 80 ticks of 8 frames/s
-    chosen = FrameRule(8.0).indices(times, 10.0, 16)
+    chosen = frame_indices(times, 10.0, 16, 8.0)
     ticks = resample(times, 10.0, 8.0)
     assert len(ticks) == 80
     assert chosen == [ticks[i] for i in spread_released(80, 16)]
 
 
 def test_a_rate_that_is_no_rate_is_refused() -> None:
-    with pytest.raises(ValueError, match="fps is 0"):
-        FrameRule(0.0)
+    with pytest.raises(ValueError, match="frame_fps is 0"):
+        DecodeRequest(16, 0.0)

@@ -8,7 +8,7 @@ import pytest
 from avcil.cache import TokenCache
 from avcil.errors import DecodeError
 from avcil.extract.engine import ExtractOptions, build_token_encoder, extract
-from avcil.extract.media.contract import KINDS
+from avcil.extract.media.contract import FAILURE_KINDS
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.recipe import recommended
 from avcil.extract.sources.manifest import Clip, read_source
@@ -33,7 +33,7 @@ def test_every_odd_file_ends_as_a_clip_or_an_error(backend: str) -> None:
     outcomes = list(process(clips, work, PoolOptions(2, deadline_s=20.0)))
     assert len(outcomes) == len(clips) > 50
     kinds = {o.clip.id: o.value.kind for o in outcomes if isinstance(o.value, DecodeError)}
-    assert set(kinds.values()) <= set(KINDS) - {"internal", "timeout", "crashed"}
+    assert set(kinds.values()) <= set(FAILURE_KINDS) - {"internal", "timeout", "crashed"}
     prepared = [o.value for o in outcomes if isinstance(o.value, PreparedClip)]
     assert len(prepared) >= 6
     assert all(one.frames.shape == (16, 224, 224, 3) and one.mel.shape == (1024, 128) for one in prepared)

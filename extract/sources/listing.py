@@ -1,4 +1,4 @@
-"""Owns reading the text files that list clips: their lines, their fields, and errors that say where."""
+"""Text files that list clips: their lines, their fields, and errors that say where."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ import pytest
 from support.clip_files import number_of, numbered, rotate_clockwise, tones, write_clip
 
 from avcil.errors import DecodeError
-from avcil.extract.media.contract import KINDS, Backend, DecodeRequest
+from avcil.extract.media.contract import FAILURE_KINDS, Backend, DecodeRequest
 from avcil.extract.media.decode import decode
-from avcil.extract.media.frame_rules import FrameRule, spread
+from avcil.extract.media.frame_rules import spread
 
 BACKENDS: tuple[Backend, ...] = ("pyav", "decord")
 FORMATS = {  # file -> codec, options
@@ -26,7 +26,7 @@ FORMATS = {  # file -> codec, options
 def kind_of(path: Path, request: DecodeRequest = DecodeRequest(), backend: Backend = "auto") -> str:  # noqa: B008
     with pytest.raises(DecodeError) as caught:
         decode(path, request, backend)
-    assert caught.value.kind in KINDS and caught.value.detail
+    assert caught.value.kind in FAILURE_KINDS and caught.value.detail
     return caught.value.kind
 
 
@@ -71,7 +71,7 @@ def test_a_window_takes_its_frames_and_its_sound(clip: Path, backend: Backend) -
 
 
 def test_a_rate_rule_uses_times(clip: Path) -> None:
-    decoded = decode(clip, DecodeRequest(2, FrameRule(4.0)))
+    decoded = decode(clip, DecodeRequest(2, 4.0))
     assert [number_of(frame) for frame in decoded.frames] == [1, 22]  # the latest frame at 0 s and at 1.75 s
 
 
@@ -148,7 +148,7 @@ def test_bit_rot_ends_as_a_clip_or_an_error(tmp_path: Path, clip: Path, place: i
     try:
         decoded = decode(path, DecodeRequest())
     except DecodeError as error:
-        assert error.kind in KINDS and error.kind != "internal"
+        assert error.kind in FAILURE_KINDS and error.kind != "internal"
     else:
         assert decoded.frames.shape == (16, 64, 256, 3) and np.isfinite(decoded.audio).all()
 
@@ -157,7 +157,7 @@ def test_library_exceptions_do_not_escape(clip: Path, monkeypatch: pytest.Monkey
     def broken(*_: object) -> None:
         raise AttributeError("surprise")
 
-    monkeypatch.setattr("avcil.extract.media.pyav_backend.read_sound", broken)
+    monkeypatch.setattr("avcil.extract.media.decode.read_sound", broken)
     assert kind_of(clip) == "internal"
 
 

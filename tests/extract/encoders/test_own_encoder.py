@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import avcil
+from avcil.cache import WeightsOrigin
 from avcil.errors import EncoderError
-from avcil.extract.encoders.contract import FramesInput, MelInput, OwnEncoder, WaveformInput
-from avcil.extract.encoders.registry import AudioEncoder, build_audio_encoder, build_visual_encoder
+from avcil.extract.encoders.encoder import Encoder
+from avcil.extract.encoders.inputs import FramesInput, MelInput, WaveformInput
+from avcil.extract.encoders.registry import build_encoder
 from avcil.extract.prepare import PreparedClip
 from avcil.extract.recipe import Recipe, hear, recommended
 from avcil.extract.tokens import TokenEncoder
@@ -36,8 +38,8 @@ class Mean(nn.Module):
         return torch.stack([x.mean(1), x.abs().amax(1)], 1)
 
 
-FRAMES = OwnEncoder(Mean(), "frames", FramesInput(4, 8, (0.5,) * 3, (0.25,) * 3), (4, 1, 3))
-WAVE = OwnEncoder(Mean(), "wave", WaveformInput(1000, 8000), (2,))
+FRAMES = Encoder(Mean(), "frames", FramesInput(4, 8, (0.5,) * 3, (0.25,) * 3), (4, 1, 3))
+WAVE = Encoder(Mean(), "wave", WaveformInput(1000, 8000), (2,))
 
 
 @pytest.fixture
@@ -53,9 +55,9 @@ def named(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], str]:
     return name
 
 
-def token_encoder(visual: OwnEncoder, named: Callable[[object], str], audio: str = "demo") -> TokenEncoder:
-    built = build_visual_encoder(named(visual))
-    return TokenEncoder.make(built, build_audio_encoder(audio), recommended(), "cpu", "fp32")
+def token_encoder(visual: Encoder, named: Callable[[object], str], audio: str = "demo") -> TokenEncoder:
+    built = build_encoder("visual", named(visual))
+    return TokenEncoder.make(built, build_encoder("audio", audio), recommended(), "cpu", "fp32")
 
 
 def test_a_module_gets_pixels_as_it_asked_for_them(named: Callable[[object], str]) -> None:
@@ -72,8 +74,8 @@ def test_a_module_gets_pixels_as_it_asked_for_them(named: Callable[[object], str
 
 
 def test_a_module_gets_the_waveform(named: Callable[[object], str]) -> None:
-    audio = build_audio_encoder(named(WAVE))
-    encoder = TokenEncoder.make(build_visual_encoder("demo"), audio, recommended(), "cpu", "fp32")
+    audio = build_encoder("audio", named(WAVE))
+    encoder = TokenEncoder.make(build_encoder("visual", "demo"), audio, recommended(), "cpu", "fp32")
     recipe = encoder.recipe
     assert (recipe.wave_samples, recipe.sample_rate_hz) == (1000, 8000)
     assert Recipe.from_dict(encoder.info.recipe) == recipe
@@ -109,40 +111,41 @@ def test_the_fingerprint_follows_weights_name_and_input(named: Callable[[object]
         dataclasses.replace(FRAMES, input=FramesInput(4, 9, (0.5,) * 3, (0.25,) * 3)),
         dataclasses.replace(FRAMES, fingerprint="ab" * 32),
     ]
-    prints = [build_visual_encoder(named(one)).info.fingerprint for one in variants]
+    prints = [build_encoder("visual", named(one)).info.fingerprint for one in variants]
     assert len(set(prints)) == len(variants) and prints[-1] == "ab" * 32
     assert (
-        build_visual_encoder(named(dataclasses.replace(FRAMES, module=Mean()))).info.fingerprint == prints[0]
+        build_encoder("visual", named(dataclasses.replace(FRAMES, module=Mean()))).info.fingerprint
+        == prints[0]
     )
 
 
 def test_a_factory_is_given_the_weights(named: Callable[[object], str]) -> None:
-    def factory(weights: str | None) -> OwnEncoder:
-        return dataclasses.replace(WAVE, weights=f"from {weights}")
+    def factory(weights: str | None) -> Encoder:
+        return dataclasses.replace(WAVE, weights=WeightsOrigin("own", f"from {weights}"))
 
-    assert build_audio_encoder(named(factory), "x.pt").info.weights == "from x.pt"
-    assert isinstance(build_audio_encoder(named(factory)), AudioEncoder)
+    assert build_encoder("audio", named(factory), "x.pt").info.weights.words == "from x.pt"
+    assert build_encoder("audio", named(factory)).modality == "audio"
 
 
 def test_what_is_wrong_with_a_factory_is_said(named: Callable[[object], str]) -> None:
-    def failing(weights: str | None) -> OwnEncoder:
+    def failing(weights: str | None) -> Encoder:
         raise FileNotFoundError("no weights")
 
     for given, words in [
         (failing, r"the factory failed \(FileNotFoundError: no weights\)"),
-        (3, "the factory gave a int, not an OwnEncoder"),
+        (3, "the factory gave a int, not an Encoder"),
         (WAVE, "'wave' takes WaveformInput; a visual encoder takes FramesInput"),
-        (dataclasses.replace(FRAMES, fingerprint="xyz"), "fingerprint 'xyz' is not 64"),
+        (lambda weights: dataclasses.replace(FRAMES, fingerprint="xyz"), "fingerprint 'xyz' is not 64"),
         (lambda weights: dataclasses.replace(FRAMES, token_shape=(3,)), r"token_shape is \(3,\); it must be"),
     ]:
         with pytest.raises(EncoderError, match=f"^--visual-encoder mine:factory: .*{words}"):
-            build_visual_encoder(named(given))
+            build_encoder("visual", named(given))
     for name, words in [
         ("nowhere_at_all:f", "cannot import 'nowhere_at_all'"),
         ("json:f", "'json' has no 'f'"),
     ]:
         with pytest.raises(EncoderError, match=words):
-            build_audio_encoder(name)
+            build_encoder("audio", name)
 
 
 def test_tokens_of_another_shape_are_refused(named: Callable[[object], str]) -> None:
@@ -164,6 +167,7 @@ def test_tokens_of_another_shape_are_refused(named: Callable[[object], str]) -> 
         (lambda: dataclasses.replace(WAVE, module=3), "module is a int"),
         (lambda: dataclasses.replace(WAVE, input=3), "input is a int"),
         (lambda: dataclasses.replace(WAVE, token_shape=(0,)), "token_shape is"),
+        (lambda: dataclasses.replace(WAVE, weights="words"), "weights is a str"),
     ],
 )
 def test_contracts_are_checked(make: Callable[[], object], words: str) -> None:
@@ -176,5 +180,5 @@ def test_the_example_of_the_documentation_works(named: Callable[[object], str]) 
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     space: dict[str, object] = {}
     exec(compile(code, "docs/own-encoder.md", "exec"), space)
-    encoder = build_visual_encoder(named(space["factory"]))
+    encoder = build_encoder("visual", named(space["factory"]))
     assert encoder.module(torch.zeros(2, 16, 32, 32, 3)).shape == (2, *encoder.token_shape)

@@ -2,24 +2,35 @@
 
 import pytest
 
-from avcil.extract.media.bitstream import PacketFacts, Reader
-from avcil.extract.media.gops import Entry, display_order, frames_expected, ranges_to_decode
+from avcil.extract.media.bitstream import PacketFacts, PacketReader
+from avcil.extract.media.gops import PacketEntry as Packet
+from avcil.extract.media.gops import display_order, frames_expected, ranges_to_decode
 
 START = {"is_start": True}
 # Two closed GOPs of four in file order I P B B, then an open one, with B pictures shown before its I.
-TRACK = [Entry(0, **START), Entry(3), Entry(1, is_reference=False), Entry(2, is_reference=False)]
-TRACK += [Entry(entry.pts + 4, 0, True, *entry[3:]) for entry in TRACK if entry.pts is not None]
-TRACK += [Entry(10, **START), Entry(8, is_reference=False), Entry(9, is_reference=False), Entry(11)]
+TRACK = [
+    Packet(0, **START),
+    Packet(3),
+    Packet(1, is_reference=False),
+    Packet(2, is_reference=False),
+]
+TRACK += [Packet(entry.pts + 4, 0, True, *entry[3:]) for entry in TRACK if entry.pts is not None]
+TRACK += [
+    Packet(10, **START),
+    Packet(8, is_reference=False),
+    Packet(9, is_reference=False),
+    Packet(11),
+]
 
 
 def test_the_order_is_that_of_the_dates() -> None:
     assert display_order(TRACK) == [0, 2, 3, 1, 4, 6, 7, 5, 9, 10, 8, 11]
-    assert display_order([Entry(1, is_shown=False), Entry(0)]) == [1]
+    assert display_order([Packet(1, is_shown=False), Packet(0)]) == [1]
 
 
 def test_dates_that_tell_nothing_apart_give_no_order() -> None:
-    assert display_order([Entry(0), Entry(None)]) is None
-    assert display_order([Entry(0), Entry(0)]) is None
+    assert display_order([Packet(0), Packet(None)]) is None
+    assert display_order([Packet(0), Packet(0)]) is None
 
 
 @pytest.mark.parametrize(
@@ -52,8 +63,8 @@ def nal_units(*units: bytes) -> memoryview:
     return memoryview(b"".join(len(unit).to_bytes(4, "big") + unit for unit in units))
 
 
-H264 = Reader("h264", 4)
-HEVC = Reader("hevc", 4)
+H264 = PacketReader("h264", 4)
+HEVC = PacketReader("hevc", 4)
 
 
 @pytest.mark.parametrize(
@@ -66,22 +77,22 @@ HEVC = Reader("hevc", 4)
         (H264, nal_units(b"\x06\x06\x01\xc4\x80", b"\x41\x88"), PacketFacts(is_start=True)),
         (H264, nal_units(b"\x06\x05\x01\x00\x06\x01\xc4\x80", b"\x41\x88"), PacketFacts(is_start=True)),
         (H264, nal_units(b"\x06\x06\x01\x24\x80", b"\x41\x88"), PacketFacts()),  # recovers gradually
-        (Reader("h264"), memoryview(b"\0\0\0\1\x65\x88"), PacketFacts(is_start=True)),
+        (PacketReader("h264"), memoryview(b"\0\0\0\1\x65\x88"), PacketFacts(is_start=True)),
         (HEVC, nal_units(b"\x2a\x01\xaf"), PacketFacts(is_start=True)),  # CRA
         (HEVC, nal_units(b"\x02\x01\xd0"), PacketFacts()),
         (HEVC, nal_units(b"\x00\x01\xd0"), PacketFacts(is_reference=False)),
         (HEVC, nal_units(b"\x04\x02\xd0"), PacketFacts(is_reference=False, is_layered=True)),
-        (Reader("vp8"), memoryview(b"\x10\x02\x00"), PacketFacts(is_start=True)),
-        (Reader("vp8"), memoryview(b"\x01\x02\x00"), PacketFacts(is_hidden=True)),
-        (Reader("vp9"), memoryview(b"\x82\x49\x83"), PacketFacts(is_start=True)),
-        (Reader("vp9"), memoryview(b"\x84\x00\x00"), PacketFacts(is_hidden=True)),
-        (Reader("vp9"), memoryview(b"\x84\x00\xc1"), PacketFacts()),
-        (Reader("av1"), memoryview(b"\x12\x00\x0a\x0b"), PacketFacts(is_start=True)),
-        (Reader("av1"), memoryview(b"\x32\x10"), PacketFacts()),
-        (Reader("theora"), memoryview(b"\x00"), PacketFacts()),
+        (PacketReader("vp8"), memoryview(b"\x10\x02\x00"), PacketFacts(is_start=True)),
+        (PacketReader("vp8"), memoryview(b"\x01\x02\x00"), PacketFacts(is_hidden=True)),
+        (PacketReader("vp9"), memoryview(b"\x82\x49\x83"), PacketFacts(is_start=True)),
+        (PacketReader("vp9"), memoryview(b"\x84\x00\x00"), PacketFacts(is_hidden=True)),
+        (PacketReader("vp9"), memoryview(b"\x84\x00\xc1"), PacketFacts()),
+        (PacketReader("av1"), memoryview(b"\x12\x00\x0a\x0b"), PacketFacts(is_start=True)),
+        (PacketReader("av1"), memoryview(b"\x32\x10"), PacketFacts()),
+        (PacketReader("theora"), memoryview(b"\x00"), PacketFacts()),
     ],
 )
-def test_packets_tell_what_they_are(reader: Reader, packet: memoryview, facts: PacketFacts) -> None:
+def test_packets_tell_what_they_are(reader: PacketReader, packet: memoryview, facts: PacketFacts) -> None:
     assert reader.read(packet, is_keyframe=True) == facts
     assert not reader.read(packet, is_keyframe=False).is_start
 
@@ -90,4 +101,4 @@ def test_packets_tell_what_they_are(reader: Reader, packet: memoryview, facts: P
 @pytest.mark.parametrize("length_bytes", [0, 1, 4])
 def test_any_bytes_are_read(codec: str, length_bytes: int) -> None:
     for content in (b"\0", b"\xff\xff", b"\0\0\0\1\x65", b"\0\0\0\2\x06\xff\0\0\1\6\1", bytes(range(256))):
-        assert Reader(codec, length_bytes).read(memoryview(content), is_keyframe=True)
+        assert PacketReader(codec, length_bytes).read(memoryview(content), is_keyframe=True)
