@@ -55,7 +55,7 @@ def filter_bank(wave: Tensor, rate_hz: int, n_bins: int, length_ms: float, shift
 def resample(waves: Tensor, rate_hz: int, target_hz: int) -> Tensor:
     """Resample float32 [..., samples] to [..., ceil(samples * target_hz / rate_hz)].
 
-    A ratio of numbers above `MAX_RATE_PARTS` is rounded, by less than 1e-6 of the rate.
+    A ratio of numbers above `MAX_RATE_PARTS` is rounded, by less than 1 / `MAX_RATE_PARTS` of the rate.
     """
     ratio = Fraction(rate_hz, target_hz)
     if max(ratio.numerator, ratio.denominator) > MAX_RATE_PARTS:
