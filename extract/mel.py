@@ -7,6 +7,7 @@ so that a cache begun with one is continued with the other.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -111,6 +112,7 @@ def resample_twin(waves: Tensor, old: int, new: int) -> Tensor:
     sinc = torch.where(t == 0, 1.0, (t * math.pi).sin() / (t * math.pi))
     filters = (sinc * (window * (cutoff / old)))[:, None].to(waves.device)
     padded = F.pad(waves.reshape(-1, 1, waves.shape[-1]), (reach, reach + old))
-    blocks = F.conv1d(padded, filters, stride=old)  # [B, new, blocks]
+    with torch.backends.cudnn.flags(enabled=False) if waves.is_cuda else nullcontext():  # or TF32 rounds
+        blocks = F.conv1d(padded, filters, stride=old)  # [B, new, blocks]
     length = int(torch.tensor(waves.shape[-1] * new / old).ceil())  # rounded up in float32, as in torchaudio
     return blocks.transpose(1, 2).reshape(*waves.shape[:-1], -1)[..., :length]

@@ -125,10 +125,7 @@ def test_a_rate_without_common_divisor_is_rounded(monkeypatch: pytest.MonkeyPatc
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr("avcil.extract.mel.resample_twin", lambda waves, *rates: asked.append(rates) or waves)
     resample(torch.zeros(1, 100), 191_999, 16_000)
-    ((old, new),) = asked
-    assert max(old, new) <= MAX_RATE_PARTS and old / new == pytest.approx(
-        191_999 / 16_000, rel=1 / MAX_RATE_PARTS
-    )
+    assert asked == [(12, 1)]  # 5 in a million too fast
 
 
 def test_long_sound_is_cut_before_its_spectrogram_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
