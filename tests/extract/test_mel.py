@@ -15,7 +15,6 @@ from avcil.cache import TokenCache
 from avcil.extract import recipe as recipes
 from avcil.extract.engine import ExtractOptions, extract
 from avcil.extract.mel import (
-    MAX_RATE_PARTS,
     filter_bank,
     filter_bank_twin,
     load_torchaudio,
