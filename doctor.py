@@ -6,6 +6,7 @@ Every package is imported inside a check, because one that is missing or broken 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -33,7 +34,10 @@ PACKAGES = {  # what pip calls it -> what Python calls it
 }
 REINSTALL = "pip install --force-reinstall"  # without it, pip leaves a broken package as it is
 TORCH = f"{REINSTALL} 'torch>=2.11'"
-TESTED_PAIR = f"{REINSTALL} 'torch>=2.11,<2.13' 'torchaudio>=2.11'; only to have torchaudio itself"
+TORCHAUDIO = (
+    "pip uninstall torchaudio, for transformers does not import beside a broken one; or take an older torch: "
+    f"{REINSTALL} 'torch>=2.11,<2.13' 'torchaudio>=2.11'"
+)
 HUB_MODELS = (
     "MCG-NJU/videomae-base",
     "MCG-NJU/videomae-large",
@@ -72,7 +76,7 @@ def check_all() -> list[Check]:
             (name, partial(_package, name), TORCH if name == "torch" else f"{REINSTALL} {name}")
             for name in PACKAGES
         ),
-        ("torchaudio", _torchaudio, TESTED_PAIR),
+        ("torchaudio", _torchaudio, TORCHAUDIO),
         ("sound to spectrogram", _spectrogram, TORCH),
         ("decoding with PyAV", partial(_decode, "pyav"), f"{REINSTALL} av"),
         ("decoding with decord", partial(_decode, "decord"), f"{REINSTALL} decord2"),
@@ -126,6 +130,8 @@ def _version(name: str) -> str:
 def _torchaudio() -> str:
     import torch  # where this fails, it is torch that is broken
 
+    if importlib.util.find_spec("torchaudio") is None:
+        return "not installed; plain torch is used instead"
     try:
         import torchaudio  # noqa: F401
     except Exception as error:
