@@ -21,17 +21,8 @@ from typing import Literal
 
 from avcil.files import first_line
 
-PACKAGES = {  # what pip calls it -> what Python calls it
-    "torch": "torch",
-    "av": "av",
-    "decord2": "decord",
-    "h5py": "h5py",
-    "numpy": "numpy",
-    "einops": "einops",
-    "safetensors": "safetensors",
-    "pillow": "PIL",
-    "jinja2": "jinja2",
-}
+PACKAGES = ("av", "decord2", "h5py", "numpy", "einops", "safetensors", "pillow", "jinja2")
+IMPORT_NAMES = {"decord2": "decord", "pillow": "PIL"}  # where they are not what pip calls the package
 REINSTALL = "pip install --force-reinstall"  # without it, pip leaves a broken package as it is
 TORCH = f"{REINSTALL} 'torch>=2.11'"
 TORCHAUDIO = (
@@ -49,14 +40,7 @@ LARGEST_LOG_MEL_DIFFERENCE = 1e-4
 
 @dataclass(frozen=True)
 class Check:
-    """What was found of one thing.
-
-    Attributes:
-        name: of the thing.
-        state: extract, train and eval need what is `broken`, but not what is `absent`.
-        found: in words.
-        remedy: what to do about it, where there is something.
-    """
+    """What was found of one thing: extract, train and eval need what is `broken`, not what is `absent`."""
 
     name: str
     state: Literal["ok", "broken", "absent"]
@@ -72,11 +56,9 @@ def check_all() -> list[Check]:
     """Try everything; whatever a broken package throws is a finding."""
     checks: list[tuple[str, Callable[[], str], str]] = [
         ("python", _python, "install Python 3.10 or newer"),
-        *(
-            (name, partial(_package, name), TORCH if name == "torch" else f"{REINSTALL} {name}")
-            for name in PACKAGES
-        ),
+        ("torch", partial(_package, "torch"), TORCH),
         ("torchaudio", _torchaudio, TORCHAUDIO),
+        *((name, partial(_package, name), f"{REINSTALL} {name}") for name in PACKAGES),
         ("sound to spectrogram", _spectrogram, TORCH),
         ("decoding with PyAV", partial(_decode, "pyav"), f"{REINSTALL} av"),
         ("decoding with decord", partial(_decode, "decord"), f"{REINSTALL} decord2"),
@@ -101,11 +83,7 @@ def _check(name: str, find: Callable[[], str], remedy: str) -> Check:
     except _Absent as absent:
         return Check(name, "absent", str(absent), remedy)
     except Exception as error:  # whatever a broken package throws
-        return Check(name, "broken", _in_words(error), remedy)
-
-
-def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"
+        return Check(name, "broken", f"{type(error).__name__}: {first_line(error)}", remedy)
 
 
 def _python() -> str:
@@ -116,11 +94,7 @@ def _python() -> str:
 
 
 def _package(name: str) -> str:
-    importlib.import_module(PACKAGES[name])
-    return _version(name)
-
-
-def _version(name: str) -> str:
+    importlib.import_module(IMPORT_NAMES.get(name, name))
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -133,13 +107,10 @@ def _torchaudio() -> str:
     if importlib.util.find_spec("torchaudio") is None:
         return "not installed; plain torch is used instead"
     try:
-        import torchaudio  # noqa: F401
+        return _package("torchaudio")
     except Exception as error:
-        raise _Absent(
-            f"does not import beside torch {torch.__version__}; plain torch is used instead "
-            f"({_in_words(error)})"
-        ) from error
-    return _version("torchaudio")
+        found = f"does not import beside torch {torch.__version__} ({first_line(error)})"
+        raise _Absent(f"{found}; plain torch is used instead") from error
 
 
 def _spectrogram() -> str:
@@ -231,4 +202,5 @@ def _hub() -> str:
         raise _Absent("huggingface_hub is not installed") from error
     cache = Path(constants.HF_HUB_CACHE)
     fetched = [name for name in HUB_MODELS if (cache / f"models--{name.replace('/', '--')}").is_dir()]
-    return f"huggingface_hub {_version('huggingface_hub')}; fetched already: {', '.join(fetched) or 'none'}"
+    version = metadata.version("huggingface_hub")
+    return f"huggingface_hub {version}; fetched already: {', '.join(fetched) or 'none'}"
