@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 
 from avcil.commands.console import out, printable
+from avcil.commands.options import AsJson
 
 MARKS = {"ok": "ok", "broken": "BROKEN", "absent": "-"}
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
-) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Try what avcil needs here, and give the remedy for what does not work.
 
     BROKEN stands before what extract, train or eval need, and the exit code

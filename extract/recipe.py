@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avcil.extract.encoders.contract import FramesInput, MelInput, WaveformInput
+from avcil.extract.encoders.inputs import FramesInput, MelInput, WaveformInput
 from avcil.extract.media.contract import DecodeRequest, failure
-from avcil.extract.media.frame_rules import FrameRule
 from avcil.extract.mel import filter_bank, resample
 
 MAX_ASPECT = 8.0  # beyond it the far ends are cut before resizing: the centre crop never shows them
@@ -26,7 +25,7 @@ class Recipe:
     """The constants, as data that is stored with the cache.
 
     `mel_mean`, `mel_std`: log-mel x becomes (x - mean) / (2 * std), or stays as it is where both are None;
-    padding to `mel_frames` is with 0 after that. `frame_fps`: see `FrameRule`. `crop`: shortest side to
+    padding to `mel_frames` is with 0 after that. `frame_fps`: see `DecodeRequest`. `crop`: shortest side to
     `image_size` (bilinear, antialiased), then the centre. `wave_samples`: where given, the audio encoder
     takes the waveform, cut or padded to so many samples, and the constants of the spectrogram do not matter.
     """
@@ -50,7 +49,7 @@ class Recipe:
 
     def request(self, start_s: float | None = None, end_s: float | None = None) -> DecodeRequest:
         """Say what to decode of a clip for this recipe (window in s)."""
-        return DecodeRequest(self.n_frames, FrameRule(self.frame_fps), start_s, end_s)
+        return DecodeRequest(self.n_frames, self.frame_fps, start_s, end_s)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the recipe as plain JSON values; `wave_samples` only where it is given."""
