@@ -18,6 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from avcil.machine import usable_cores
+
 State = Literal["ok", "broken", "absent"]
 PACKAGES = {  # what pip calls it -> what Python calls it
     "torch": "torch",
@@ -146,8 +148,7 @@ def _decode(backend: Literal["pyav", "decord"]) -> str:
 
 def _memory() -> str:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = f"{cores} cores, {total / 1e9:.1f} GB"
+    found = f"{usable_cores()} cores, {total / 1e9:.1f} GB"
     if total < LEAST_MEMORY_BYTES:
         raise Lacking(f"{found}; the full-size encoders want {LEAST_MEMORY_BYTES / 1e9:.0f}")
     return found

@@ -11,7 +11,7 @@ import typer
 from avcil.commands.console import err, out, printable
 
 if TYPE_CHECKING:
-    from avcil.extract.engine import ExtractOptions, Space
+    from avcil.extract.engine import DiskNeed, ExtractOptions
     from avcil.extract.media.contract import Backend, Track
     from avcil.extract.sources.clip import Clip
     from avcil.extract.sources.manifest import Manifest
@@ -138,10 +138,10 @@ def run_extraction(clips: list[Clip], cache: Path, options: ExtractOptions) -> N
 
     classes = len({clip.label for clip in clips})
 
-    def on_start(space: Space) -> None:
+    def on_start(need: DiskNeed) -> None:
         out.print(
-            f"{len(clips)} clips of {classes} classes, {space.new_clips} new to the cache: "
-            f"{space.needed_bytes / 1e9:.2f} GB to write, {space.free_bytes / 1e9:.1f} GB free"
+            f"{len(clips)} clips of {classes} classes, {need.new_clips} new to the cache: "
+            f"{need.needed_bytes / 1e9:.2f} GB to write, {need.free_bytes / 1e9:.1f} GB free"
         )
 
     with progress(out, "extracting") as show:

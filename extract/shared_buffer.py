@@ -1,4 +1,4 @@
-"""Owns the way of large results between processes: through memory that both see. Knows no clips.
+"""Memory that two processes share, by which large results go from one to the other.
 
 A result is pickled without its arrays (protocol 5); they are copied into the buffer once by the sender and
 once out of it by the receiver, where a pipe would pass them on in pieces of 64 KiB.
@@ -10,35 +10,29 @@ import mmap
 import os
 import pickle
 import tempfile
-from collections.abc import Callable
-from multiprocessing import reduction
 from typing import Any
 
 Packed = tuple[bytes, list[int]]  # the pickle, and the sizes of the arrays in the buffer, in bytes
 
 
 class SharedBuffer:
-    """Memory of `size_bytes` that this process and one that it starts both see; pages count when touched.
+    """Memory of `size_bytes` behind a descriptor `fd` that a child inherits; pages count when touched.
 
     It is anonymous: it goes with the last process that has it, however that ends. Not in `/dev/shm`, which
     is small in containers.
     """
 
-    def __init__(self, size_bytes: int) -> None:
-        self._fd = _anonymous_file(size_bytes)
-        self._size_bytes = size_bytes
-        self._map = mmap.mmap(self._fd, size_bytes)
-
-    def __reduce__(self) -> tuple[Callable[..., SharedBuffer], tuple[Any, int]]:
-        """Handed to a process that is being started, it is the same memory there."""
-        return _attach, (reduction.DupFd(self._fd), self._size_bytes)
+    def __init__(self, size_bytes: int, fd: int | None = None) -> None:
+        """Make the memory, or in the child take the one behind `fd`."""
+        self.fd = _anonymous_file(size_bytes) if fd is None else fd
+        self._map = mmap.mmap(self.fd, size_bytes)
 
     def pack(self, value: object) -> Packed:
         """Put the arrays of `value` into the buffer, or into the pickle if they do not fit."""
         buffers: list[pickle.PickleBuffer] = []
         text = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
         raws = [buffer.raw() for buffer in buffers]
-        if sum(raw.nbytes for raw in raws) > self._size_bytes:
+        if sum(raw.nbytes for raw in raws) > len(self._map):
             return pickle.dumps(value, protocol=5), []
         start = 0
         for raw in raws:
@@ -58,7 +52,7 @@ class SharedBuffer:
     def close(self) -> None:
         """Give the memory up in this process."""
         self._map.close()
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 def _anonymous_file(size_bytes: int) -> int:
@@ -69,11 +63,3 @@ def _anonymous_file(size_bytes: int) -> int:
             fd = os.dup(file.fileno())
     os.ftruncate(fd, size_bytes)
     return fd
-
-
-def _attach(handle: Any, size_bytes: int) -> SharedBuffer:
-    buffer = SharedBuffer.__new__(SharedBuffer)
-    buffer._fd = handle.detach()
-    buffer._size_bytes = size_bytes
-    buffer._map = mmap.mmap(buffer._fd, size_bytes)
-    return buffer

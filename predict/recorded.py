@@ -9,7 +9,6 @@ from typing import cast
 from avcil.cache import CacheInfo, EncoderInfo
 from avcil.cache.schema import differences
 from avcil.errors import EncoderError
-from avcil.extract.devices import device_names
 from avcil.extract.encoders.hub import NAME
 from avcil.extract.encoders.own import Kind, is_own
 from avcil.extract.encoders.registry import (
@@ -19,7 +18,7 @@ from avcil.extract.encoders.registry import (
     build_visual_encoder,
 )
 from avcil.extract.recipe import Recipe
-from avcil.extract.tokens import Precision, TokenEncoder, TokenType
+from avcil.extract.tokens import Precision, TokenEncoder, TokenType, device_names
 
 
 @dataclass(frozen=True)

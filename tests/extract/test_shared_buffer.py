@@ -1,12 +1,11 @@
 """Results through shared memory: the same values, whatever their size."""
 
-import multiprocessing
-from multiprocessing.connection import Connection
-
 import numpy as np
 import pytest
+from support.clip_work import send_packed
 
 from avcil.errors import DecodeError
+from avcil.extract.child import Child
 from avcil.extract.prepare import PreparedClip
 from avcil.extract.shared_buffer import SharedBuffer
 
@@ -16,19 +15,12 @@ def clip(size: int) -> PreparedClip:
     return PreparedClip(frames, np.linspace(-1, 1, 128, dtype=np.float32)[None])
 
 
-def send(pipe: Connection, buffer: SharedBuffer, size: int) -> None:
-    pipe.send(buffer.pack(clip(size)))
-
-
 @pytest.mark.parametrize("size", [8, 64])
 def test_a_clip_crosses_to_another_process(size: int) -> None:
     buffer = SharedBuffer(4096)
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    child = context.Process(target=send, args=(theirs, buffer, size))
-    child.start()
-    packed = ours.recv()
-    child.join()
+    child = Child(send_packed, buffer.fd, 4096, clip(size), shared=[buffer.fd])
+    packed = child.pipe.recv()
+    child.end(5.0)
     assert bool(packed[1]) == (size == 8)  # the larger one does not fit and goes through the pipe
     received = buffer.unpack(packed)
     assert (received.frames == clip(size).frames).all() and (received.mel == clip(size).mel).all()

@@ -3,9 +3,11 @@
 import os
 import signal
 import time
+from multiprocessing.connection import Connection
 
 from avcil.errors import DecodeError
-from avcil.extract.sources.manifest import Clip
+from avcil.extract.shared_buffer import SharedBuffer
+from avcil.extract.sources.clip import Clip
 
 
 def act(clip: Clip) -> int | DecodeError:
@@ -16,9 +18,16 @@ def act(clip: Clip) -> int | DecodeError:
         os.kill(os.getpid(), signal.SIGKILL)
     if clip.label == "leave":
         os._exit(3)
+    if clip.label == "touch":
+        clip.path.touch()
     if clip.label == "fail":
         return DecodeError("corrupt", "by wish")
     return os.getpid()
+
+
+def send_packed(pipe: Connection, fd: int, size_bytes: int, value: object) -> None:
+    """Send a value through the shared memory behind `fd`."""
+    pipe.send(SharedBuffer(size_bytes, fd).pack(value))
 
 
 class DiesWhenUnpickled:
