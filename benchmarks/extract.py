@@ -35,7 +35,8 @@ import av
 import numpy as np
 
 from avcil.cache import CacheClip, CacheWriter
-from avcil.extract.engine import ExtractOptions, Progress, build_token_encoder, extract
+from avcil.extract.engine import Progress, extract
+from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.recipe import Recipe, log_mel, resize_crop
 from avcil.extract.sources.clip import Clip

@@ -86,8 +86,8 @@ def attend(
 
     avcil attend run clip.mp4 --out attention
     """
-    from avcil.extract.engine import ExtractOptions
     from avcil.extract.in_memory import encode_clip
+    from avcil.extract.options import ExtractOptions
     from avcil.extract.sources.clip import Clip, name_text
     from avcil.predict.attention_maps import Reduction
     from avcil.predict.recorded import EncoderSource, build_recorded_encoder

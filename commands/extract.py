@@ -11,8 +11,9 @@ import typer
 from avcil.commands.console import err, out, printable
 
 if TYPE_CHECKING:
-    from avcil.extract.engine import DiskNeed, ExtractOptions
+    from avcil.extract.engine import DiskNeed
     from avcil.extract.media.contract import Backend, Track
+    from avcil.extract.options import ExtractOptions
     from avcil.extract.sources.clip import Clip
     from avcil.extract.sources.manifest import Manifest
     from avcil.extract.tokens import Precision, TokenType
@@ -84,7 +85,7 @@ def extract(
 
     avcil extract videos/ --out cache --visual-weights videomae-base/ --audio-weights audiomae.pth
     """
-    from avcil.extract.engine import ExtractOptions
+    from avcil.extract.options import ExtractOptions
     from avcil.extract.sources.manifest import Format, SourceOptions, read_manifest
     from avcil.extract.sources.splits import SplitRule
 

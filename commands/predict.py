@@ -18,8 +18,8 @@ from avcil.errors import ConfigError, DecodeError, ManifestError, RunError
 
 if TYPE_CHECKING:
     from avcil.cache import Tokens
-    from avcil.extract.engine import ExtractOptions
     from avcil.extract.media.contract import Backend, Track
+    from avcil.extract.options import ExtractOptions
     from avcil.extract.sources.clip import Clip
     from avcil.extract.tokens import TokenEncoder
     from avcil.train.network.inference import Classifier
@@ -74,7 +74,7 @@ def predict(
 
     avcil predict run holiday.mp4 clips/ --top 3
     """
-    from avcil.extract.engine import ExtractOptions
+    from avcil.extract.options import ExtractOptions
     from avcil.predict.recorded import EncoderSource, build_recorded_encoder
     from avcil.report.progress import progress
     from avcil.train.record.run_folder import RunFolder

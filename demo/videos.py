@@ -1,6 +1,6 @@
-"""Owns the demo data set as files: classes, splits, durations, `.mp4` and `clips.csv`. Knows no decoder.
+"""The demo data set as files: classes, splits, durations, `.mp4` and `clips.csv`.
 
-A class is a thing to see and a thing to hear, every pair of them: `rings-chirp` is one of 4 x 3. So the
+A class is a picture and a sound, every pair of them: `rings-chirp` is one of 4 x 3. So the
 picture alone leaves three classes open and the sound alone four. Each clip draws duration, picture and sound
 from three generators of its own, seeded by (seed, split, class, number).
 """

@@ -18,7 +18,8 @@ from typing import Protocol
 import numpy as np
 
 from avcil.errors import DecodeError
-from avcil.extract.media.contract import Backend, Track, failure
+from avcil.extract.media.contract import failure
+from avcil.extract.options import ExtractOptions
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.sources.clip import Clip
 from avcil.extract.tokens import TokenEncoder
@@ -106,21 +107,6 @@ class Store(Protocol):
         """Take the tokens of `ids`; give the checksums of those that are `held` back from readers."""
 
 
-@dataclass(frozen=True)
-class DeviceSetup:
-    """How blocks are run on one device, in plain data that another process can be given.
-
-    `build_encoder` is called once, in the process that uses it.
-    """
-
-    device: str
-    build_encoder: Callable[[], TokenEncoder]
-    backend: Backend
-    allow_missing: frozenset[Track]
-    pool: PoolOptions
-    batch_size: int
-
-
 def plan_blocks(clips: Iterable[Clip], rows: Mapping[str, tuple[int, int]], batch_size: int) -> list[Block]:
     """Cut the shards into ranges of whole batches and give those that hold `clips`, in order.
 
@@ -142,15 +128,17 @@ class BlockRunner:
     batch and when the block has `ended`.
     """
 
-    setup: DeviceSetup
+    options: ExtractOptions
     encoder: TokenEncoder
     store: Store
     on_report: Callable[[BlockReport], None]
 
     def run_blocks(self, blocks: Iterable[Block]) -> None:
         """Run one block after the other; raises what stopped one, after its report."""
-        work = Preparation(self.encoder.recipe, self.setup.backend, self.setup.allow_missing)
-        with DecodePool(work, self.setup.pool) as pool:
+        options = self.options
+        work = Preparation(self.encoder.recipe, options.decoder, options.allow_missing)
+        decoding = PoolOptions(options.decode_workers, options.deadline_s, ready=options.batch_size)
+        with DecodePool(work, decoding) as pool:
             ahead: tuple[Block, Iterator[ClipResult[PreparedClip]]] | None = None
             for block in chain(blocks, (None,)):
                 started = None if block is None else (block, pool.run(block.clips))
@@ -193,7 +181,7 @@ class BlockRunner:
                 report.failures[result.clip.id] = result.value
             else:
                 batch[result.clip.id] = result.value
-            if len(batch) == self.setup.batch_size or (batch and n_decoded == n_clips):
+            if len(batch) == self.options.batch_size or (batch and n_decoded == n_clips):
                 writes.append(writer.submit(self._write, report, *self._encode(batch, report)))
                 batch = {}
                 if len(writes) > QUEUED_BATCHES:

@@ -1,6 +1,6 @@
-"""Child processes: Python processes that run a function of the package, at the other end of a pipe.
+"""Child processes that run a function of the package at the other end of a pipe, and memory shared with them.
 
-They import nothing of the program that starts them. multiprocessing runs the main script again in every
+Children import nothing of the program that starts them. multiprocessing runs the main script again in every
 process that it spawns, which a script without a `__main__` guard or one read from standard input cannot bear.
 """
 
@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import multiprocessing
+import os
+import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from typing import Any
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+Packed = tuple[bytes, list[int]]  # a pickle, and the sizes of the arrays in the shared memory, in bytes
 
 
 class Child:
@@ -64,3 +70,54 @@ def serve(fd: int) -> None:
     except EOFError:
         return
     target(pipe, *arguments)
+
+
+class SharedBuffer:
+    """Memory of `size_bytes` behind a descriptor `fd` that a child inherits; pages count when touched.
+
+    A value is pickled without its arrays (protocol 5), which are copied in by the sender and out by the
+    receiver; a pipe would pass them on in pieces of 64 KiB. The memory is anonymous: it goes with the last
+    process that has it, however that ends. Not in `/dev/shm`, which is small in containers.
+    """
+
+    def __init__(self, size_bytes: int, fd: int | None = None) -> None:
+        """Make the memory, or in the child take the one behind `fd`."""
+        self.fd = _anonymous_file(size_bytes) if fd is None else fd
+        self._map = mmap.mmap(self.fd, size_bytes)
+
+    def pack(self, value: object) -> Packed:
+        """Put the arrays of `value` into the buffer, or into the pickle if they do not fit."""
+        buffers: list[pickle.PickleBuffer] = []
+        text = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        raws = [buffer.raw() for buffer in buffers]
+        if sum(raw.nbytes for raw in raws) > len(self._map):
+            return pickle.dumps(value, protocol=5), []
+        start = 0
+        for raw in raws:
+            self._map[start : start + raw.nbytes] = raw
+            start += raw.nbytes
+        return text, [raw.nbytes for raw in raws]
+
+    def unpack(self, packed: Packed) -> Any:
+        """What the other process packed; its arrays are copies, so the buffer is free again."""
+        text, sizes = packed
+        arrays, start = [], 0
+        for size in sizes:
+            arrays.append(bytearray(self._map[start : start + size]))
+            start += size
+        return pickle.loads(text, buffers=arrays)  # from a process of our own, not from a file
+
+    def close(self) -> None:
+        """Give the memory up in this process."""
+        self._map.close()
+        os.close(self.fd)
+
+
+def _anonymous_file(size_bytes: int) -> int:
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("avcil-decoded", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, size_bytes)
+    return fd

@@ -7,70 +7,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, RowWriter, TokenCache
-from avcil.errors import CacheError, ConfigError, EncoderError, ManifestError
-from avcil.extract.block import BlockReport, BlockRunner, DeviceSetup, StageTimes, plan_blocks
-from avcil.extract.encoders.registry import build_audio_encoder, build_visual_encoder
+from avcil.errors import CacheError, EncoderError, ManifestError
+from avcil.extract.block import BlockReport, BlockRunner, StageTimes, plan_blocks
 from avcil.extract.local import run_on_devices
-from avcil.extract.media.contract import Backend, Track
-from avcil.extract.recipe import RECIPES
+from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.extract.sources.clip import Clip
-from avcil.extract.tokens import Precision, TokenEncoder, TokenType, device_names, precision_on
-from avcil.extract.workers import PoolOptions
-from avcil.machine import usable_cores
+from avcil.extract.tokens import TokenEncoder, device_names, precision_on
 
-BATCH_CPU, BATCH_GPU = 8, 32
 SPARE_BYTES = 64 * 2**20  # left free beside the tokens, for the small files and for others
 MISSING_AUDIO = "missing-audio"  # the flag of a clip that was encoded with silence
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """How to extract. `workers=None`: one per usable core; 0: in this process. `batch=None`: by device.
-
-    `deadline_s`: seconds a clip may take to decode. `retry_failed`: try clips again that failed before.
-    `allow_missing`: {"audio"} encodes a clip without sound with silence, and flags it.
-    `compile`: run the encoders through torch.compile. `tokens`: what a cache stores visual tokens in.
-    """
-
-    visual_encoder: str = "videomae-base"
-    audio_encoder: str = "audiomae-base"
-    visual_weights: str | None = None
-    audio_weights: str | None = None
-    recipe: str = "recommended"
-    decoder: Backend = "auto"
-    workers: int | None = None
-    batch: int | None = None
-    device: str = "auto"
-    precision: Precision = "auto"
-    deadline_s: float = 60.0
-    retry_failed: bool = False
-    allow_missing: frozenset[Track] = frozenset()
-    compile: bool = False
-    tokens: TokenType = "float16"
-
-    def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("recipe", self.recipe, tuple(RECIPES)),
-            ("decoder", self.decoder, get_args(Backend)),
-            ("precision", self.precision, get_args(Precision)),
-            ("tokens", self.tokens, get_args(TokenType)),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
-        for name, number, least in (("workers", self.workers, 0), ("batch", self.batch, 1)):
-            if number is not None and number < least:
-                raise ConfigError(f"{name} is {number}; it must be at least {least}")
-        for track in self.allow_missing - set(get_args(Track)):
-            raise ConfigError(f"allow_missing is {track!r}; only the audio may be missing")
-        if not self.deadline_s > 0:
-            raise ConfigError(f"deadline_s is {self.deadline_s}; it must be above 0")
 
 
 @dataclass(frozen=True)
@@ -134,22 +84,6 @@ class ExtractSummary:
         return self.done / self.elapsed_s if self.elapsed_s else 0.0
 
 
-def build_token_encoder(options: ExtractOptions) -> TokenEncoder:
-    """Build both encoders with the recipe on the device; raises `EncoderError`."""
-    visual = build_visual_encoder(options.visual_encoder, options.visual_weights)
-    audio = build_audio_encoder(options.audio_encoder, options.audio_weights)
-    recipe = RECIPES[options.recipe]
-    return TokenEncoder.make(
-        visual,
-        audio,
-        recipe,
-        options.device,
-        options.precision,
-        compiled=options.compile,
-        tokens=options.tokens,
-    )
-
-
 def extract(
     clips: Sequence[Clip],
     out: Path,
@@ -210,17 +144,17 @@ def _fill(
         for clip in clips
         if clip.id in missing and (options.retry_failed or clip.id not in writer.failures)
     ]
-    setups = [device_setup(device, options, len(todo), len(devices)) for device in devices]
+    per_device = [options.shared_out(device, len(todo), len(devices)) for device in devices]
     rows = RowWriter.of_cache(writer.path, writer.info)
-    blocks = plan_blocks(todo, rows.row, max(setup.batch_size for setup in setups))
-    times = StageTimes(sum(max(1, setup.pool.workers) for setup in setups), len(setups))
+    blocks = plan_blocks(todo, rows.row, max(one.batch_size for one in per_device))
+    times = StageTimes(sum(max(1, one.decode_workers) for one in per_device), len(devices))
     already, failed_before = len(clips) - len(missing), len(missing) - len(todo)
     tables = _Tables(writer, rows, Progress(len(clips), already, 0, failed_before, 0.0), times, on_progress)
     try:
         if encoder is not None:
-            BlockRunner(setups[0], encoder, rows.write, tables.take).run_blocks(blocks)
+            BlockRunner(per_device[0], encoder, rows.write, tables.take).run_blocks(blocks)
         elif blocks:
-            run_on_devices(blocks, setups, rows, tables.take, tables.show_rows)
+            run_on_devices(blocks, per_device, rows, tables.take, tables.show_rows)
     finally:
         writer.note_written(tables.written_ids())  # what a process that died could not report, too
         rows.close()
@@ -285,21 +219,6 @@ class _Tables:
     def _show(self, progress: Progress) -> None:
         if self.on_progress is not None:
             self.on_progress(replace(progress, elapsed_s=time.monotonic() - self._began_s))
-
-
-def device_setup(device: str, options: ExtractOptions, n_clips: int, n_devices: int = 1) -> DeviceSetup:
-    """How one of several devices encodes its part of n clips; decode workers are shared out."""
-    batch_size = options.batch or (BATCH_GPU if device.startswith("cuda") else BATCH_CPU)
-    cores = usable_cores() if options.workers is None else options.workers
-    workers = min(-(-cores // n_devices), max(1, n_clips))
-    return DeviceSetup(
-        device=device,
-        build_encoder=partial(build_token_encoder, replace(options, device=device)),
-        backend=options.decoder,
-        allow_missing=options.allow_missing,
-        pool=PoolOptions(workers, options.deadline_s, ready=batch_size),
-        batch_size=batch_size,
-    )
 
 
 def _source(clip: Clip) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from avcil.cache import Tokens, as_stored
 from avcil.errors import CacheError, DecodeError, EncoderError
 from avcil.extract.block import Block, BlockReport, BlockRunner
-from avcil.extract.engine import ExtractOptions, device_setup
+from avcil.extract.options import ExtractOptions
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.sources.clip import Clip
 from avcil.extract.tokens import TokenEncoder
@@ -86,5 +86,5 @@ def encode_clips(
             on_clip(by_id[clip_id], error)
         on_progress(n_encoded + n_failed)
 
-    setup = device_setup(str(encoder.device), options, len(clips))
-    BlockRunner(setup, encoder, store, hand_over).run_blocks([Block(0, 0, tuple(clips))])
+    on_device = options.shared_out(str(encoder.device), len(clips))
+    BlockRunner(on_device, encoder, store, hand_over).run_blocks([Block(0, 0, tuple(clips))])

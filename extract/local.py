@@ -10,8 +10,9 @@ from pathlib import Path
 
 from avcil.cache import CacheInfo, RowWriter
 from avcil.errors import AvcilError, EncoderError
-from avcil.extract.block import Block, BlockReport, BlockRunner, DeviceSetup
+from avcil.extract.block import Block, BlockReport, BlockRunner
 from avcil.extract.child import Child
+from avcil.extract.options import ExtractOptions, build_token_encoder
 
 END_S = 5.0  # what a process gets to store what it has encoded and to end by itself
 POLL_S = 0.5  # between two calls of `on_progress`
@@ -46,19 +47,19 @@ class _Device:
 
 def run_on_devices(
     blocks: Sequence[Block],
-    setups: Sequence[DeviceSetup],
+    per_device: Sequence[ExtractOptions],
     rows: RowWriter,
     on_report: Callable[[BlockReport], None],
     on_progress: Callable[[], None],
 ) -> None:
-    """Run blocks in a process for each setup, each taking the next block when it is done with one.
+    """Run blocks in a process for each device, each taking the next block when it is done with one.
 
     Interrupted or failing, everything that was stored stays, what the processes have to report is taken, and
     all of them end.
 
     Args:
         blocks: what to run, handed out in this order once every device's encoders stand.
-        setups: one for each device.
+        per_device: the options of each device.
         rows: of the cache; the processes write its rows.
         on_report: called with the report of each block that has ended.
         on_progress: called twice a second.
@@ -69,8 +70,8 @@ def run_on_devices(
     waiting = iter(blocks)
     devices: list[_Device] = []
     try:
-        for setup in setups:
-            devices.append(_Device(Child(_serve, setup, rows.path, rows.info), setup.device))
+        for options in per_device:
+            devices.append(_Device(Child(_serve, options, rows.path, rows.info), options.device))
         for device in devices:
             if (error := device.receive().error) is not None:
                 raise error
@@ -106,28 +107,28 @@ def _take_last_reports(device: _Device, on_report: Callable[[BlockReport], None]
         return
 
 
-def _serve(pipe: Connection, setup: DeviceSetup, path: Path, info: CacheInfo) -> None:
+def _serve(pipe: Connection, options: ExtractOptions, path: Path, info: CacheInfo) -> None:
     """Run in a device's process: report that the encoders stand, then on every block."""
     signal.signal(signal.SIGTERM, _leave)
 
     def send(report: BlockReport) -> None:
         if report.error is not None and not isinstance(report.error, AvcilError):
             cause = f"{type(report.error).__name__}: {report.error}"
-            report.error = EncoderError(f"extraction on {setup.device}: {cause}")
+            report.error = EncoderError(f"extraction on {options.device}: {cause}")
         if report.ended:
             pipe.send(report)
 
     try:
-        encoder = setup.build_encoder()
+        encoder = build_token_encoder(options)
         if encoder.info != info:
-            raise EncoderError(f"the encoders on {setup.device} are not those of the cache {path}")
+            raise EncoderError(f"the encoders on {options.device} are not those of the cache {path}")
         rows = RowWriter.of_cache(path, info)
     except Exception as error:
         send(BlockReport(error=error, ended=True))
         return
     send(BlockReport(ended=True))
     try:
-        BlockRunner(setup, encoder, rows.write, send).run_blocks(iter(pipe.recv, None))
+        BlockRunner(options, encoder, rows.write, send).run_blocks(iter(pipe.recv, None))
     except (AvcilError, OSError, EOFError):
         return  # reported; or nobody listens any more
 

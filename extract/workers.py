@@ -19,9 +19,8 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from avcil.errors import AvcilError, DecodeError
-from avcil.extract.child import Child
+from avcil.extract.child import Child, SharedBuffer
 from avcil.extract.media.contract import failure
-from avcil.extract.shared_buffer import SharedBuffer
 from avcil.extract.sources.clip import Clip
 
 Result = TypeVar("Result")

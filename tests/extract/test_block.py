@@ -12,7 +12,7 @@ from support.clip_files import write_clip
 from avcil.cache import CacheClip, CacheWriter, RowWriter, TokenCache
 from avcil.errors import CacheError, DecodeError
 from avcil.extract.block import Block, BlockReport, BlockRunner, Store, plan_blocks
-from avcil.extract.engine import ExtractOptions, build_token_encoder, device_setup
+from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.extract.sources.clip import Clip
 from avcil.extract.workers import ClipResult
 
@@ -32,7 +32,7 @@ def block(tmp_path_factory: pytest.TempPathFactory) -> Block:
 def run(block: Block, store: Store) -> tuple[BlockReport, BaseException | None]:
     """The last report of a block, and what its run raises."""
     reports: list[BlockReport] = []
-    runner = BlockRunner(device_setup("cpu", DEMO, 3), build_token_encoder(DEMO), store, reports.append)
+    runner = BlockRunner(DEMO, build_token_encoder(DEMO), store, reports.append)
     try:
         runner.run_blocks([block])
     except Exception as error:
@@ -111,7 +111,7 @@ def test_a_failing_encoder_leaves_what_was_stored(block: Block) -> None:
         return {}
 
     encoder, reports = build_token_encoder(DEMO), list[BlockReport]()
-    runner = BlockRunner(device_setup("cpu", DEMO, 3), encoder, store, reports.append)
+    runner = BlockRunner(DEMO, encoder, store, reports.append)
     good = runner.encoder.visual_forward
     calls: list[int] = []
 
@@ -129,9 +129,7 @@ def test_a_failing_encoder_leaves_what_was_stored(block: Block) -> None:
 
 
 def test_clips_without_a_result_do_not_hide_the_error(block: Block) -> None:
-    runner = BlockRunner(
-        device_setup("cpu", DEMO, 3), build_token_encoder(DEMO), lambda *_, **__: {}, lambda report: None
-    )
+    runner = BlockRunner(DEMO, build_token_encoder(DEMO), lambda *_, **__: {}, lambda report: None)
 
     def decoded() -> object:
         yield ClipResult(block.clips[2], DecodeError("missing", "no such file"))

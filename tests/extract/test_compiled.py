@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from avcil.extract.encoders.compiled import FixedBatch
 from avcil.extract.encoders.registry import build_audio_encoder, build_visual_encoder
-from avcil.extract.engine import ExtractOptions, build_token_encoder
+from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.extract.prepare import PreparedClip
 from avcil.extract.recipe import recommended
 from avcil.extract.tokens import TokenEncoder

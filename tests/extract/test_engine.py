@@ -10,7 +10,8 @@ from support.clip_files import write_clip
 
 from avcil.cache import CacheClip, CacheWriter, TokenCache
 from avcil.errors import CacheError, ConfigError, EncoderError, ManifestError
-from avcil.extract.engine import ExtractOptions, Progress, build_token_encoder, extract
+from avcil.extract.engine import Progress, extract
+from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.sources.clip import Clip
 

@@ -13,7 +13,8 @@ from support.clip_files import write_clip
 
 from avcil.cache import TokenCache
 from avcil.errors import CacheError, EncoderError
-from avcil.extract.engine import ExtractOptions, Progress, extract
+from avcil.extract.engine import Progress, extract
+from avcil.extract.options import ExtractOptions
 from avcil.extract.sources.clip import Clip
 
 TWO = ExtractOptions("demo", "demo", workers=2, batch=2, device="cpu,cpu")

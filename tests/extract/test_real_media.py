@@ -7,8 +7,9 @@ import pytest
 
 from avcil.cache import TokenCache
 from avcil.errors import DecodeError
-from avcil.extract.engine import ExtractOptions, build_token_encoder, extract
+from avcil.extract.engine import extract
 from avcil.extract.media.contract import KINDS
+from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.recipe import recommended
 from avcil.extract.sources.manifest import Clip, read_source

@@ -10,7 +10,7 @@ from support.weight_files import AUDIO, VIDEO, audiomae_file, audiomae_state, vi
 from avcil.cache import CacheInfo
 from avcil.errors import EncoderError
 from avcil.extract.encoders import registry as encoders
-from avcil.extract.engine import ExtractOptions, build_token_encoder
+from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.predict.recorded import EncoderSource, build_recorded_encoder
 
 GIVEN = EncoderSource()

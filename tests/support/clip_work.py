@@ -6,7 +6,7 @@ import time
 from multiprocessing.connection import Connection
 
 from avcil.errors import DecodeError
-from avcil.extract.shared_buffer import SharedBuffer
+from avcil.extract.child import SharedBuffer
 from avcil.extract.sources.clip import Clip
 
 

@@ -5,9 +5,8 @@ import pytest
 from support.clip_work import send_packed
 
 from avcil.errors import DecodeError
-from avcil.extract.child import Child
+from avcil.extract.child import Child, SharedBuffer
 from avcil.extract.prepare import PreparedClip
-from avcil.extract.shared_buffer import SharedBuffer
 
 
 def clip(size: int) -> PreparedClip:
