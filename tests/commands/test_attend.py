@@ -50,7 +50,7 @@ def test_what_cannot_be_drawn_is_one_line(road: Road, tmp_path: Path) -> None:
     for arguments, words in (
         ((audio, video), "no audio-guided attention"),
         ((road.run, video, "--label", "nothing"), "no class 'nothing'"),
-        ((road.run, video, "--reduce", "max"), "--reduce is 'max'"),
+        ((road.run, video, "--reduce", "max"), "'max' is not one of"),
         ((road.run, road.run / "run.json"), "unreadable"),
     ):
         refused = avcil("attend", *arguments, "--out", tmp_path / "out")
