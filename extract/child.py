@@ -1,4 +1,4 @@
-"""Child processes that run a function of the package at the other end of a pipe, and memory shared with them.
+"""Child processes that run a function of the package, and the channel between them and this one.
 
 Children import nothing of the program that starts them. multiprocessing runs the main script again in every
 process that it spawns, which a script without a `__main__` guard or one read from standard input cannot bear.
@@ -16,42 +16,98 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-Packed = tuple[bytes, list[int]]  # a pickle, and the sizes of the arrays in the shared memory, in bytes
+
+
+class Channel:
+    """A pipe whose messages leave their arrays in memory that both sides see, where there is enough of it.
+
+    A message is pickled without its arrays (protocol 5), which are copied in by the sender and out by the
+    receiver; a pipe would pass them on in pieces of 64 KiB. Only messages of one side may hold arrays, and
+    it waits for an answer before it sends the next one.
+    """
+
+    def __init__(self, pipe: Connection, memory: mmap.mmap | None = None) -> None:
+        self._pipe, self._memory = pipe, memory
+
+    def send(self, value: object) -> None:
+        """Send anything picklable; raises `OSError` where nobody listens any more."""
+        buffers: list[pickle.PickleBuffer] = []
+        text = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        arrays = [buffer.raw() for buffer in buffers]
+        if sum(array.nbytes for array in arrays) > (len(self._memory) if self._memory else 0):
+            text, arrays = pickle.dumps(value, protocol=5), []
+        start = 0
+        for array in arrays:
+            assert self._memory is not None
+            self._memory[start : start + array.nbytes] = array
+            start += array.nbytes
+        self._pipe.send((text, [array.nbytes for array in arrays]))
+
+    def recv(self) -> Any:
+        """What the other side sent, copied, so that it may send the next; raises `EOFError` at the end."""
+        text, sizes = self._pipe.recv()
+        arrays, start = [], 0
+        for size in sizes:
+            assert self._memory is not None
+            arrays.append(bytearray(self._memory[start : start + size]))
+            start += size
+        return pickle.loads(text, buffers=arrays)  # from a process of our own, not from a file
+
+    def poll(self, timeout_s: float) -> bool:
+        """Whether there is something to receive, the end too, within this time."""
+        return self._pipe.poll(timeout_s)
+
+    def fileno(self) -> int:
+        """For `multiprocessing.connection.wait`."""
+        return self._pipe.fileno()
+
+    def close(self) -> None:
+        """Give pipe and memory up in this process."""
+        self._pipe.close()
+        if self._memory is not None:
+            self._memory.close()
 
 
 class Child:
-    """A process that runs `target(pipe, *arguments)`, picklable, and dies with this one; `pipe` is our end.
+    """A process that runs `target(channel, *arguments)`, picklable; `channel` is our end. It dies with us.
 
-    It is in a session of its own: Ctrl-C reaches only the process that started it, which ends it. The
-    descriptors `shared` are open in it under the same numbers.
+    `memory_bytes`: of the channel, for large results; pages count when touched. The process is in a session
+    of its own: Ctrl-C reaches only the process that started it, which ends it.
     """
 
-    def __init__(self, target: Callable[..., None], *arguments: object, shared: Sequence[int] = ()) -> None:
-        self.pipe, theirs = multiprocessing.Pipe()
+    def __init__(self, target: Callable[..., None], *arguments: object, memory_bytes: int = 0) -> None:
+        ours, theirs = multiprocessing.Pipe()
+        fds, memory = [theirs.fileno()], None
+        if memory_bytes:
+            fds.append(_anonymous_file(memory_bytes))
+            memory = mmap.mmap(fds[1], memory_bytes)
+        self.channel = Channel(ours, memory)
         path = [entry for entry in sys.path if isinstance(entry, str)]
-        run = f"from avcil.extract.child import serve; serve({theirs.fileno()})"
+        run = f"from avcil.extract.child import serve; serve(*{fds})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"import sys; sys.path[:] = {path!a}; {run}"],
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), *shared),
+            pass_fds=fds,
             start_new_session=True,
         )
         theirs.close()
-        with contextlib.suppress(OSError):  # it is dead already: whoever reads from `pipe` finds out
-            self.pipe.send((target, arguments))
+        for fd in fds[1:]:
+            os.close(fd)
+        with contextlib.suppress(OSError):  # it is dead already: whoever receives finds out
+            self.channel.send((target, arguments))
 
     def terminate(self) -> None:
         """Ask the process to end."""
         self._process.terminate()
 
     def end(self, patience_s: float = 0.0) -> str:
-        """Wait for the process so long, then kill it; says how it ended."""
-        self.pipe.close()
+        """Wait for the process so long, then kill it; tells how it ended. May be called twice."""
+        self.channel.close()
         try:
             self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
@@ -60,60 +116,21 @@ class Child:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def serve(fd: int) -> None:
+def serve(pipe_fd: int, memory_fd: int | None = None) -> None:
     """Run in the child."""
     if sys.platform == "linux":  # stuck in a codec, it must not outlive a parent that was killed
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    pipe = Connection(fd)
+    memory = None if memory_fd is None else mmap.mmap(memory_fd, os.fstat(memory_fd).st_size)
+    channel = Channel(Connection(pipe_fd), memory)
     try:
-        target, arguments = pipe.recv()
+        target, arguments = channel.recv()
     except EOFError:
         return
-    target(pipe, *arguments)
-
-
-class SharedBuffer:
-    """Memory of `size_bytes` behind a descriptor `fd` that a child inherits; pages count when touched.
-
-    A value is pickled without its arrays (protocol 5), which are copied in by the sender and out by the
-    receiver; a pipe would pass them on in pieces of 64 KiB. The memory is anonymous: it goes with the last
-    process that has it, however that ends. Not in `/dev/shm`, which is small in containers.
-    """
-
-    def __init__(self, size_bytes: int, fd: int | None = None) -> None:
-        """Make the memory, or in the child take the one behind `fd`."""
-        self.fd = _anonymous_file(size_bytes) if fd is None else fd
-        self._map = mmap.mmap(self.fd, size_bytes)
-
-    def pack(self, value: object) -> Packed:
-        """Put the arrays of `value` into the buffer, or into the pickle if they do not fit."""
-        buffers: list[pickle.PickleBuffer] = []
-        text = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-        raws = [buffer.raw() for buffer in buffers]
-        if sum(raw.nbytes for raw in raws) > len(self._map):
-            return pickle.dumps(value, protocol=5), []
-        start = 0
-        for raw in raws:
-            self._map[start : start + raw.nbytes] = raw
-            start += raw.nbytes
-        return text, [raw.nbytes for raw in raws]
-
-    def unpack(self, packed: Packed) -> Any:
-        """What the other process packed; its arrays are copies, so the buffer is free again."""
-        text, sizes = packed
-        arrays, start = [], 0
-        for size in sizes:
-            arrays.append(bytearray(self._map[start : start + size]))
-            start += size
-        return pickle.loads(text, buffers=arrays)  # from a process of our own, not from a file
-
-    def close(self) -> None:
-        """Give the memory up in this process."""
-        self._map.close()
-        os.close(self.fd)
+    target(channel, *arguments)
 
 
 def _anonymous_file(size_bytes: int) -> int:
+    """A file that goes with the last process that has it; not in `/dev/shm`, which is small in containers."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("avcil-decoded", os.MFD_CLOEXEC)
     else:

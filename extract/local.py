@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from avcil.cache import CacheInfo, RowWriter
 from avcil.errors import AvcilError, EncoderError
 from avcil.extract.block import Block, BlockReport, BlockRunner
-from avcil.extract.child import Child
+from avcil.extract.child import Channel, Child
 from avcil.extract.options import ExtractOptions, build_token_encoder
 
 END_S = 5.0  # what a process gets to store what it has encoded and to end by itself
@@ -30,14 +30,14 @@ class _Device:
     def give(self, block: Block | None) -> None:
         """Hand over a block, or None: there are no more."""
         if self.is_open:
-            self.child.pipe.send(block)
+            self.child.channel.send(block)
             self.blocks += block is not None
             self.is_open = block is not None
 
     def receive(self) -> BlockReport:
         """The next report; raises `EncoderError` where the process died."""
         try:
-            report = self.child.pipe.recv()
+            report = self.child.channel.recv()
         except (EOFError, OSError):
             how = self.child.end(END_S)
             raise EncoderError(f"the process of device {self.name} died ({how})") from None
@@ -77,9 +77,10 @@ def run_on_devices(
                 raise error
         for device in (*devices, *devices):  # one ahead, whose clips are decoded while the first is encoded
             device.give(next(waiting, None))
-        while busy := {device.child.pipe: device for device in devices if device.blocks}:
-            for pipe in wait(list(busy), POLL_S):
-                device = busy[pipe]  # type: ignore[index]  # only connections were given
+        while busy := {one.child.channel.fileno(): one for one in devices if one.blocks}:
+            for fd in wait(list(busy), POLL_S):
+                assert isinstance(fd, int)
+                device = busy[fd]
                 report = device.receive()
                 device.blocks -= 1
                 on_report(report)
@@ -100,14 +101,14 @@ def run_on_devices(
 
 def _take_last_reports(device: _Device, on_report: Callable[[BlockReport], None]) -> None:
     try:
-        while device.blocks and device.child.pipe.poll(END_S):
-            on_report(device.child.pipe.recv())
+        while device.blocks and device.child.channel.poll(END_S):
+            on_report(device.child.channel.recv())
             device.blocks -= 1
     except (EOFError, OSError):
         return
 
 
-def _serve(pipe: Connection, options: ExtractOptions, path: Path, info: CacheInfo) -> None:
+def _serve(channel: Channel, options: ExtractOptions, path: Path, info: CacheInfo) -> None:
     """Run in a device's process: report that the encoders stand, then on every block."""
     signal.signal(signal.SIGTERM, _leave)
 
@@ -116,7 +117,7 @@ def _serve(pipe: Connection, options: ExtractOptions, path: Path, info: CacheInf
             cause = f"{type(report.error).__name__}: {report.error}"
             report.error = EncoderError(f"extraction on {options.device}: {cause}")
         if report.ended:
-            pipe.send(report)
+            channel.send(report)
 
     try:
         encoder = build_token_encoder(options)
@@ -128,7 +129,7 @@ def _serve(pipe: Connection, options: ExtractOptions, path: Path, info: CacheInf
         return
     send(BlockReport(ended=True))
     try:
-        BlockRunner(options, encoder, rows.write, send).run_blocks(iter(pipe.recv, None))
+        BlockRunner(options, encoder, rows.write, send).run_blocks(iter(channel.recv, None))
     except (AvcilError, OSError, EOFError):
         return  # reported; or nobody listens any more
 

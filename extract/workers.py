@@ -14,12 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Generic, TypeVar
 
 from avcil.errors import AvcilError, DecodeError
-from avcil.extract.child import Child, SharedBuffer
+from avcil.extract.child import Channel, Child
 from avcil.extract.media.contract import failure
 from avcil.extract.sources.clip import Clip
 
@@ -29,7 +29,7 @@ Work = Callable[[Clip], Result | DecodeError]
 START_DEADLINE_S = 120.0  # importing torch on a busy machine
 MAX_FAILED_STARTS = 3
 POLL_S = 0.1
-BUFFER_BYTES = 8 * 2**20  # a clip at full size has 2.9 MB; a larger one goes through the pipe
+MEMORY_BYTES = 8 * 2**20  # a clip at full size has 2.9 MB; a larger one goes through the pipe
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,10 @@ class _Worker(Generic[Result]):
     """A process and what it does now; `task` is None while it starts or waits."""
 
     child: Child
-    buffer: SharedBuffer
     since_s: float
     is_ready: bool = False
     n_done: int = 0
     task: _Task[Result] | None = None
-
-    def end(self) -> str:
-        """Kill it and say how it ended: it holds nothing that needs care."""
-        how = self.child.end()
-        self.buffer.close()
-        return how
 
 
 class DecodePool(Generic[Result]):
@@ -161,19 +154,20 @@ class DecodePool(Generic[Result]):
             self._error = error
         finally:
             for worker in self._workers:
-                worker.end()
+                worker.child.end()
 
     def _hand_out(self) -> None:
         """Start workers where some are missing, and give idle ones a clip each while results find room."""
         n_busy = sum(worker.task is not None for worker in self._workers)
         while len(self._workers) < min(self._options.workers, n_busy + len(self._tasks)):
-            self._workers.append(_start(self._work))
+            child = Child(_serve, self._work, memory_bytes=MEMORY_BYTES)
+            self._workers.append(_Worker(child, time.monotonic()))
         room = self._options.workers + self._options.ready - n_busy - (self._n_put - self._n_taken)
         for worker in [worker for worker in self._workers if worker.is_ready and worker.task is None]:
             if not self._tasks or room <= 0:
                 return
             try:
-                worker.child.pipe.send(self._tasks[0].clip)
+                worker.child.channel.send(self._tasks[0].clip)
             except OSError:  # it died while idle: the clip goes to another
                 self._remove(worker)
                 continue
@@ -181,23 +175,23 @@ class DecodePool(Generic[Result]):
             room -= 1
 
     def _receive(self) -> None:
-        by_pipe = {worker.child.pipe: worker for worker in self._workers}
-        for pipe in wait([*by_pipe, self._wakes], timeout=POLL_S):
-            if pipe is self._wakes:
+        by_fd = {worker.child.channel.fileno(): worker for worker in self._workers}
+        for fd in wait([*by_fd, self._wakes.fileno()], timeout=POLL_S):
+            if fd == self._wakes.fileno():
                 while self._wakes.poll():
                     self._wakes.recv_bytes()
                 continue
-            worker = by_pipe[pipe]  # type: ignore[index]  # only connections were given
+            assert isinstance(fd, int)
+            worker = by_fd[fd]
             try:
-                message = worker.child.pipe.recv()
+                message = worker.child.channel.recv()
             except (EOFError, OSError):
                 self._note_death(worker)
                 continue
             if worker.task is None:
                 worker.is_ready, self._failed_starts = True, 0
                 continue
-            packed, elapsed_s = message
-            self._put(worker.task, worker.buffer.unpack(packed), elapsed_s)
+            self._put(worker.task, *message)
             worker.task, worker.n_done = None, worker.n_done + 1
             if worker.n_done >= self._options.clips_per_worker:
                 self._remove(worker)
@@ -224,30 +218,23 @@ class DecodePool(Generic[Result]):
 
     def _remove(self, worker: _Worker[Result]) -> str:
         self._workers.remove(worker)
-        return worker.end()
+        return worker.child.end()  # killed: it holds nothing that needs care
 
     def _put(self, task: _Task[Result], value: Result | DecodeError, elapsed_s: float = 0.0) -> None:
         self._n_put += 1
         task.results.put(ClipResult(task.clip, value, elapsed_s))
 
 
-def _start(work: Work[Result]) -> _Worker[Result]:
-    buffer = SharedBuffer(BUFFER_BYTES)
-    child = Child(_serve, buffer.fd, work, shared=[buffer.fd])
-    return _Worker(child, buffer, time.monotonic())
-
-
-def _serve(pipe: Connection, buffer_fd: int, work: Work[Result]) -> None:
-    """Run in the worker: tell when ready, then answer clips with values until the pipe closes."""
-    buffer = SharedBuffer(BUFFER_BYTES, buffer_fd)
+def _serve(channel: Channel, work: Work[Result]) -> None:
+    """Run in the worker: tell when ready, then answer clips with values until the channel closes."""
     if torch := sys.modules.get("torch"):  # there if the work needs it
         torch.set_num_threads(1)
     try:
-        pipe.send("ready")
+        channel.send("ready")
         while True:
-            clip = pipe.recv()
+            clip = channel.recv()
             began_s = time.monotonic()
             value = work(clip)
-            pipe.send((buffer.pack(value), time.monotonic() - began_s))
+            channel.send((value, time.monotonic() - began_s))
     except (EOFError, OSError):
         return

@@ -3,10 +3,9 @@
 import os
 import signal
 import time
-from multiprocessing.connection import Connection
 
 from avcil.errors import DecodeError
-from avcil.extract.child import SharedBuffer
+from avcil.extract.child import Channel
 from avcil.extract.sources.clip import Clip
 
 
@@ -25,9 +24,9 @@ def act(clip: Clip) -> int | DecodeError:
     return os.getpid()
 
 
-def send_packed(pipe: Connection, fd: int, size_bytes: int, value: object) -> None:
-    """Send a value through the shared memory behind `fd`."""
-    pipe.send(SharedBuffer(size_bytes, fd).pack(value))
+def send_back(channel: Channel) -> None:
+    """Answer one message with itself."""
+    channel.send(channel.recv())
 
 
 class DiesWhenUnpickled:
