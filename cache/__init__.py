@@ -7,7 +7,7 @@ with its checksum). `docs/cache-format.md` describes every byte.
 
 from avcil.cache.reader import TokenCache, Tokens
 from avcil.cache.rows import RowWriter, as_stored
-from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec
+from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec, WeightsOrigin
 from avcil.cache.sealed import SCHEMA_VERSION
 from avcil.cache.synthetic import SyntheticSpec, write_synthetic_cache
 from avcil.cache.writer import CacheWriter
@@ -24,6 +24,7 @@ __all__ = [
     "TokenCache",
     "TokenSpec",
     "Tokens",
+    "WeightsOrigin",
     "as_stored",
     "write_synthetic_cache",
 ]

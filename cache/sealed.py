@@ -11,7 +11,8 @@ from typing import Any
 
 from avcil.errors import CacheError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3  # that is written
+READABLE_VERSIONS = (2, 3)  # 2: where weights came from was a line of text
 _START = b'{\n  "checksum": "'
 _ZEROS = b"00000000"
 
@@ -52,10 +53,10 @@ def unseal(data: bytes, format: str) -> dict[str, Any]:
         raise CacheError(
             f"the cache has schema version {version}; this avcil reads version {SCHEMA_VERSION}: upgrade it"
         )
-    if version < SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         raise CacheError(
             f"the cache has schema version {version}, from before the format was settled; this avcil reads "
-            f"version {SCHEMA_VERSION}: extract again into another folder"
+            f"versions {READABLE_VERSIONS[0]} to {SCHEMA_VERSION}: extract again into another folder"
         )
     stored = content.pop("checksum", None)
     end = len(_START) + len(_ZEROS)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from avcil.commands.console import out
-from avcil.commands.predict import EncoderWeights, OwnEncoder, note_precision
+from avcil.commands.options import Decoder, Device, OwnEncoder, RecordedWeights
+from avcil.commands.predict import note_precision
 from avcil.files import write_text
 from avcil.report.labels import shortened
 
 NAME_WIDTH = 48  # characters of a video's name or a class in a line
 
 if TYPE_CHECKING:
-    from avcil.extract.media.contract import Backend
     from avcil.predict.attention_by_step import StepAttention
 
 
@@ -34,12 +34,12 @@ def attend(
     step: Annotated[
         int | None, typer.Option(min=1, help="Up to this step.", show_default="last finished")
     ] = None,
-    visual_weights: EncoderWeights = None,
-    audio_weights: EncoderWeights = None,
+    visual_weights: RecordedWeights = None,
+    audio_weights: RecordedWeights = None,
     visual_encoder: OwnEncoder = None,
     audio_encoder: OwnEncoder = None,
-    decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+    decoder: Decoder = "auto",
+    device: Device = "auto",
 ) -> None:
     """Draw where and when each step attends to a video, and how that drifts.
 
@@ -56,7 +56,7 @@ def attend(
     from avcil.extract.sources.clip import name_text
     from avcil.predict.predictor import Predictor
     from avcil.predict.recorded import EncoderSource
-    from avcil.report.attention import AttentionFigure, AttentionRow
+    from avcil.report.attention_figure import AttentionFigure, AttentionRow
 
     predictor = Predictor.open(
         run,
@@ -66,7 +66,7 @@ def attend(
         device=device,
     )
     note_precision(predictor)
-    encoded = predictor.encode(video, ExtractOptions(decoder=cast("Backend", decoder), device=device))
+    encoded = predictor.encode(video, ExtractOptions(decoder=decoder, device=device))
     found = predictor.attention(encoded.tokens, reduce, label)
     lines = [_line(one) for one in found.steps]
     weighted = "weighted by what they add to that class" if reduce == "class" else "all alike"

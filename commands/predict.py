@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.console import err, out, printable, write
-from avcil.errors import ConfigError, ManifestError
+from avcil.commands.console import err, exclusive, out, printable, write
+from avcil.commands.options import (
+    AllowMissing,
+    AsJson,
+    Batch,
+    Decoder,
+    Device,
+    OwnEncoder,
+    RecordedWeights,
+    Workers,
+)
+from avcil.errors import ManifestError
 
 if TYPE_CHECKING:
-    from avcil.extract.media.contract import Backend, Track
     from avcil.predict.predictor import Prediction, Predictor
-
-
-EncoderWeights = Annotated[
-    str | None, typer.Option(help="Where the encoder's weights are.", show_default="as recorded")
-]
-OwnEncoder = Annotated[str | None, typer.Option(help="package.module:factory, for one of your own.")]
+    from avcil.report.table import Table
 
 
 def predict(
@@ -33,23 +35,17 @@ def predict(
         int | None, typer.Option(min=1, help="Ask the network of this step.", show_default="last finished")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to show of each video.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, all classes.")] = False,
+    as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a CSV, a line a video and class.")] = False,
-    visual_weights: EncoderWeights = None,
-    audio_weights: EncoderWeights = None,
+    visual_weights: RecordedWeights = None,
+    audio_weights: RecordedWeights = None,
     visual_encoder: OwnEncoder = None,
     audio_encoder: OwnEncoder = None,
-    decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Decoding processes; 0 decodes here.", show_default="cores")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Clips per encoder pass.", show_default="8, 32 on a GPU")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
-    allow_missing: Annotated[
-        str | None, typer.Option(help="audio: take videos without sound as silent.")
-    ] = None,
+    decoder: Decoder = "auto",
+    workers: Workers = None,
+    batch: Batch = None,
+    device: Device = "auto",
+    allow_missing: AllowMissing = None,
 ) -> None:
     """Classify new videos by what a run has learned.
 
@@ -65,14 +61,13 @@ def predict(
     from avcil.predict.recorded import EncoderSource
     from avcil.report.progress import progress
 
-    if as_json and as_csv:
-        raise ConfigError("--json and --csv exclude each other; give one of them")
+    exclusive({"json": as_json, "csv": as_csv})
     options = ExtractOptions(
-        decoder=cast("Backend", decoder),
+        decoder=decoder,
         workers=workers,
         batch=batch,
         device=device,
-        allow_missing=frozenset({cast("Track", allow_missing)} if allow_missing else ()),
+        allow_missing=frozenset({allow_missing} if allow_missing else ()),
     )
     predictor = Predictor.open(
         run,
@@ -87,7 +82,7 @@ def predict(
     if as_json:
         typer.echo(_json(predictor, results))
     elif as_csv:
-        write(_csv(results, top))
+        write(_table(results, top).comma_separated())
     for result in results:
         name = _text(result.video)
         if result.error is not None:
@@ -129,17 +124,19 @@ def _json(predictor: Predictor, results: Sequence[Prediction]) -> str:
     return json.dumps({"run": run, "step": predictor.step + 1, "videos": videos}, indent=1)
 
 
-def _csv(results: Sequence[Prediction], top: int) -> str:
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(["video", "rank", "label", "probability", "score", "error"])
+def _table(results: Sequence[Prediction], top: int) -> Table:
+    """The best classes of every video, a row each, or why it has none."""
+    from avcil.report.table import Cell, Column, Table
+
+    rows: list[list[Cell]] = []
     for one in results:
         if one.error is not None:
-            table.writerow([_text(one.video), "", "", "", "", str(one.error)])
+            rows.append([_text(one.video), None, None, None, None, str(one.error)])
         for rank, (label, score) in enumerate(islice(one.scores.items(), top), start=1):
-            values = [repr(score), ""] if one.are_probabilities else ["", repr(score)]
-            table.writerow([_text(one.video), rank, label, *values, ""])
-    return buffer.getvalue()
+            values = [score, None] if one.are_probabilities else [None, score]
+            rows.append([_text(one.video), rank, label, *values, None])
+    names = ("video", "rank", "label", "probability", "score", "error")
+    return Table("", list(map(Column, names)), rows)
 
 
 def _measure(one: Prediction) -> str:

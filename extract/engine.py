@@ -45,7 +45,7 @@ class DiskNeed:
 
 @dataclass(frozen=True)
 class Failure:
-    """A clip without tokens: its id, one of `decode.KINDS`, and the detail for people."""
+    """A clip without tokens: its id, one of `FAILURE_KINDS`, and the detail for people."""
 
     id: str
     kind: str

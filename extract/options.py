@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from avcil.errors import ConfigError
-from avcil.extract.encoders.registry import build_audio_encoder, build_visual_encoder
+from avcil.extract.encoders.registry import build_encoder
 from avcil.extract.media.contract import Backend, Track
 from avcil.extract.recipe import RECIPES
 from avcil.extract.tokens import Precision, TokenEncoder, TokenType
@@ -75,8 +75,8 @@ class ExtractOptions:
 
 def build_token_encoder(options: ExtractOptions) -> TokenEncoder:
     """Build both encoders with the recipe on the device; raises `EncoderError`."""
-    visual = build_visual_encoder(options.visual_encoder, options.visual_weights)
-    audio = build_audio_encoder(options.audio_encoder, options.audio_weights)
+    visual = build_encoder("visual", options.visual_encoder, options.visual_weights)
+    audio = build_encoder("audio", options.audio_encoder, options.audio_weights)
     recipe = RECIPES[options.recipe]
     return TokenEncoder.make(
         visual,

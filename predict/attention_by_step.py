@@ -17,7 +17,9 @@ from avcil.predict.attention_maps import (
     drift,
     reduce_maps,
 )
+from avcil.train.network.layers import LinearLayer
 from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.weights import load_network
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,8 @@ def attention_by_step(
         ConfigError: the run has no attention or no linear classifier, or knows no class `label`.
     """
     classes = run.facts.classes
-    networks = [run.network(step, device) for step in range(last + 1)]
-    shape = networks[0].shape
-    if shape.modality != "audio-visual" or not shape.attention or shape.head != "linear":
+    networks = [load_network(run, step, device) for step in range(last + 1)]
+    if not networks[0].attends or not isinstance(networks[0].classifier, LinearLayer):
         raise ConfigError(
             f"{run.path}: its network has no audio-guided attention under a linear classifier; attend needs "
             "an audio-visual run of any method but afc-nme and afc-lsc"

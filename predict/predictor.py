@@ -18,9 +18,10 @@ from avcil.extract.tokens import TokenEncoder
 from avcil.predict.attention_by_step import VideoAttention, attention_by_step
 from avcil.predict.attention_maps import Reduction
 from avcil.predict.recorded import EncoderSource, build_recorded_encoder
-from avcil.train.network.inference import Classifier
+from avcil.train.methods.head import Classifier
 from avcil.train.record.run_folder import RunFolder
-from avcil.train.tokens.residency import ResidentTokens
+from avcil.train.record.weights import load_classifier
+from avcil.train.tokens.batches import ResidentTokens
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Predictor:
         encoder = build_recorded_encoder(
             folder.token_info, visual or EncoderSource(), audio or EncoderSource(), device
         )
-        return cls(folder, chosen, encoder, folder.classifier(chosen, encoder.device))
+        return cls(folder, chosen, encoder, load_classifier(folder, chosen, encoder.device))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -143,8 +144,10 @@ class Predictor:
         device = self.encoder.device
         audio, visual = (torch.from_numpy(part).to(device) for part in (tokens.audio, tokens.widened()))
         scores = self.classifier.scores(ResidentTokens(audio=audio, visual=visual))[0]
-        ranked = sorted(zip(self.classes, scores.softmax(0).tolist(), strict=True), key=lambda pair: -pair[1])
-        return Prediction(video, dict(ranked))
+        probable = self.classifier.log_probabilities
+        values = (scores.softmax(0) if probable else scores).tolist()
+        ranked = sorted(zip(self.classes, values, strict=True), key=lambda pair: -pair[1])
+        return Prediction(video, dict(ranked), are_probabilities=probable)
 
     def encode(self, video: Path, options: ExtractOptions) -> EncodedClip:
         """Decode and encode one video in this process; raises `ManifestError` where that fails."""

@@ -37,10 +37,10 @@ def test_what_is_not_the_object_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("version", "message"),
-    [("99", "version 99; this avcil reads version 2: upgrade"), ("1", "before the format"), ('"2"', "whole")],
+    [("99", "version 99; this avcil reads version 3: upgrade"), ("1", "before the format"), ('"3"', "whole")],
 )
 def test_versions_are_told_apart(version: str, message: str) -> None:
-    text = seal("x", CONTENT).replace(b'"schema_version": 2', f'"schema_version": {version}'.encode())
+    text = seal("x", CONTENT).replace(b'"schema_version": 3', f'"schema_version": {version}'.encode())
     with pytest.raises(CacheError, match=message):
         unseal(text, "x")
 
