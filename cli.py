@@ -1,11 +1,15 @@
-"""Owns the command line: its entry point and its list of commands; computes nothing itself.
+"""The command line: its entry point and its list of commands; computes nothing itself.
 
 Nothing heavy is imported at the top of a command, so that `avcil --help` answers at once.
 """
 
 from __future__ import annotations
 
+import os
+import select
 import sys
+import traceback
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -40,17 +44,25 @@ app.command()(demo)
 app.add_typer(cache, name="cache")
 
 INTERRUPTED = 130
+NO_READER = 141  # as a shell reports a program that SIGPIPE ended
 
 
 def main() -> None:
-    """Entry point: an error a user can mend is one line on standard error and exit code 2."""
+    """Entry point: an error that a user can correct is one line on standard error and exit code 2."""
     rest_idle_threads()
+    output = os.dup(1) if sys.stdout else -1  # rich puts another file in its place when nobody reads it
     try:
         code = app(standalone_mode=False) or 0
+        if sys.stdout:
+            sys.stdout.flush()
     except AvcilError as error:
         _fail(str(error))
     except OSError as error:
-        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        _leave_for(error, output)
+    except SystemExit as left:  # typer and rich leave on any broken pipe, of standard output or not
+        if not isinstance(left.__context__, BrokenPipeError):
+            raise
+        _leave_for(left.__context__, output)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
@@ -63,6 +75,28 @@ def main() -> None:
     if code == INTERRUPTED:  # typer hands Ctrl-C over as this code
         err.print("interrupted; give the same command again to go on")
     sys.exit(code)
+
+
+def _leave_for(error: OSError, output: int) -> NoReturn:
+    """Print what the system refused, and where; nothing where whoever read the output (`| head`) has gone."""
+    if isinstance(error, BrokenPipeError) and _has_no_reader(output):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes it once more on the way out
+        sys.exit(NO_READER)
+    what = ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
+    root = Path(__file__).parent
+    places = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if root in Path(frame.filename).parents
+    ]
+    place = f", {Path(places[-1].filename).relative_to(root)} line {places[-1].lineno}" if places else ""
+    cause = f", from {error.__cause__!r}" if error.__cause__ else ""
+    _fail(f"{what} ({type(error).__name__}{place}{cause})")
+
+
+def _has_no_reader(output: int) -> bool:
+    """Whether a descriptor is of a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(output, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _fail(message: str) -> NoReturn:

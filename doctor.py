@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from avcil.files import first_line
+from avcil.machine import usable_cores
 
 PACKAGES = ("av", "decord2", "h5py", "numpy", "einops", "safetensors", "pillow", "jinja2")
 IMPORT_NAMES = {"decord2": "decord", "pillow": "PIL"}  # where they are not what pip calls the package
@@ -146,8 +147,7 @@ def _decode(backend: Literal["pyav", "decord"]) -> str:
 
 def _memory() -> str:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = f"{cores} cores, {total / 1e9:.1f} GB"
+    found = f"{usable_cores()} cores, {total / 1e9:.1f} GB"
     if total < LEAST_MEMORY_BYTES:
         raise _Absent(f"{found}; the full-size encoders want {LEAST_MEMORY_BYTES / 1e9:.0f}")
     return found

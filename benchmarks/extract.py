@@ -35,11 +35,12 @@ import av
 import numpy as np
 
 from avcil.cache import CacheClip, CacheWriter
-from avcil.extract.engine import ExtractOptions, build_token_encoder, extract
+from avcil.extract.engine import Progress, extract
+from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.recipe import Recipe, log_mel, resize_crop
-from avcil.extract.sources.manifest import Clip
-from avcil.extract.workers import PoolOptions, process
+from avcil.extract.sources.clip import Clip
+from avcil.extract.workers import DecodePool, PoolOptions
 
 Value = TypeVar("Value")
 UNIQUE = 20  # clips that are rendered; the rest are copies, which cost the same to decode
@@ -80,15 +81,15 @@ def measure(folder: Path, asked: argparse.Namespace) -> dict[str, object]:
     batch = options.batch or (32 if encoder.device.type == "cuda" else 8)
 
     alone: dict[str, float] = {}
-    firsts: list[float] = []
+    seen: list[Progress] = []
     summary = extract(
         clips,
         folder / "cache",
         options,
-        lambda now: firsts.append(now.elapsed_s) if now.decoded and not firsts else None,
+        lambda now: seen.append(now) if now.done else None,
     )
     end_to_end = summary.done / summary.elapsed_s
-    flowing = (summary.done - 1) / (summary.elapsed_s - firsts[0])
+    flowing = (summary.done - seen[0].done) / (summary.elapsed_s - seen[0].elapsed_s)
     print(f"end to end: {end_to_end:.2f} clips/s, {flowing:.2f} once started; {summary.verdict}")
     workers = summary.times.workers
     decode_s, (prepared, first_s) = clock(lambda: decode_all(clips, work, workers, batch))
@@ -154,11 +155,12 @@ def decode_all(
     kept: list[PreparedClip] = []
     began_s = time.perf_counter()
     first_s = 0.0
-    for outcome in process(clips, work, PoolOptions(workers, ready=batch)):
-        first_s = first_s or time.perf_counter() - began_s
-        assert isinstance(outcome.value, PreparedClip), outcome.value
-        if len(kept) < batch:
-            kept.append(outcome.value)
+    with DecodePool(work, PoolOptions(workers, ready=batch)) as pool:
+        for result in pool.run(clips):
+            first_s = first_s or time.perf_counter() - began_s
+            assert isinstance(result.value, PreparedClip), result.value
+            if len(kept) < batch:
+                kept.append(result.value)
     return kept, first_s
 
 

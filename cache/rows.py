@@ -5,7 +5,7 @@ hands out the rows (`CacheWriter`, which holds the lock) answers for that.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +55,14 @@ class RowWriter:
             self.row[clip_id] = len(self.shards) - 1, row
         return shard
 
-    def write(self, ids: Sequence[str], visual: np.ndarray, audio: np.ndarray) -> None:
+    def write(
+        self, ids: Sequence[str], visual: np.ndarray, audio: np.ndarray, held: Collection[str] = ()
+    ) -> dict[str, int]:
         """Store the tokens of `ids`: `visual` [n, T, S, D], `audio` [n, D], cast to the cache's types.
 
         Both are floating-point whatever the cache's types: int8 tokens are made here. Either all rows
-        are stored or, on an error in the arguments, none.
+        are stored or, on an error in the arguments, none. Rows of `held` stay missing until `commit` is given
+        their checksums, which are returned.
 
         Raises:
             CacheError: a wrong shape, an unknown id, a number that is not finite or overflows the cache's
@@ -71,9 +74,20 @@ class RowWriter:
             for clip_id, one, other in zip(ids, visual, audio, strict=True)
         }
         try:
-            self._store(rows)
+            crcs = self._store(rows)
         except OSError as error:
             raise CacheError(f"cannot write tokens into {self.path}: {error.strerror or error}") from error
+        self.commit({clip_id: crc for clip_id, crc in crcs.items() if clip_id not in held})
+        return {clip_id: crcs[clip_id] for clip_id in held}
+
+    def commit(self, crcs: Mapping[str, int]) -> None:
+        """Make rows count whose data is on the disk: id -> the checksum that `write` gave.
+
+        Raises:
+            CacheError: the file cannot be written.
+        """
+        for clip_id, crc in crcs.items():
+            self._write_crc(clip_id, crc)
 
     def unwrite(self, clip_id: str) -> None:
         """Mark a row missing, whatever its tokens are.
@@ -81,12 +95,7 @@ class RowWriter:
         Raises:
             CacheError: the file cannot be written.
         """
-        number, row = self.row[clip_id]
-        shard, fd = self.shards[number]
-        try:
-            _write_crc(fd, shard.offsets["crc32"], row, 0)
-        except OSError as error:
-            raise CacheError(f"cannot write {shard.path}: {error.strerror or error}") from error
+        self._write_crc(clip_id, 0)
 
     def sync(self) -> None:
         """Bring everything to the disk."""
@@ -109,7 +118,7 @@ class RowWriter:
             if clip_id not in self.row:
                 raise CacheError(f"{self.path}: clip {clip_id!r} was not given when the cache was opened")
 
-    def _store(self, rows: Mapping[str, _Row]) -> None:
+    def _store(self, rows: Mapping[str, _Row]) -> dict[str, int]:
         touched = set()
         for clip_id, stored in rows.items():
             number, row = self.row[clip_id]
@@ -120,10 +129,15 @@ class RowWriter:
             touched.add(fd)
         for fd in touched:
             _sync_data(fd)  # data before checksum, on the disk too
-        for clip_id, stored in rows.items():
-            number, row = self.row[clip_id]
-            shard, fd = self.shards[number]
-            _write_crc(fd, shard.offsets["crc32"], row, row_crc(clip_id, stored))
+        return {clip_id: row_crc(clip_id, stored) for clip_id, stored in rows.items()}
+
+    def _write_crc(self, clip_id: str, crc: int) -> None:
+        number, row = self.row[clip_id]
+        shard, fd = self.shards[number]
+        try:
+            _write_crc(fd, shard.offsets["crc32"], row, crc)
+        except OSError as error:
+            raise CacheError(f"cannot write {shard.path}: {error.strerror or error}") from error
 
 
 def _write_crc(fd: int, offset: int, row: int, crc: int) -> None:

@@ -1,6 +1,5 @@
 """Owns checking every checksum of a cache, and marking bad rows missing. Shows nothing."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from avcil.cache import folder
 from avcil.cache.mapped import MappedShard
 from avcil.cache.reader import TokenCache
 from avcil.cache.rows import RowWriter
+from avcil.machine import usable_cores
 
 _ROWS_A_TASK = 16
 
@@ -57,7 +57,7 @@ def verify(
     tasks = [rows[start : start + _ROWS_A_TASK] for start in range(0, len(rows), _ROWS_A_TASK)]
     began_s = time.monotonic()
     bad: list[BadRow] = []
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # the checksum is taken outside the GIL
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:  # the checksum is taken outside the GIL
         for done, found in enumerate(pool.map(_bad_among, tasks), start=1):
             bad += found
             on_progress(min(done * _ROWS_A_TASK, len(rows)), len(rows))

@@ -52,7 +52,7 @@ def attend(
 
     avcil attend run clip.mp4 --out attention
     """
-    from avcil.extract.engine import ExtractOptions
+    from avcil.extract.options import ExtractOptions
     from avcil.extract.sources.clip import name_text
     from avcil.predict.predictor import Predictor
     from avcil.predict.recorded import EncoderSource

@@ -49,7 +49,7 @@ def demo(
         return
 
     from avcil.cache import TokenCache
-    from avcil.extract.engine import ExtractOptions
+    from avcil.extract.options import ExtractOptions
     from avcil.extract.sources.manifest import read_source
     from avcil.extract.sources.splits import SplitRule
     from avcil.report.comparison_tables import accuracy_table

@@ -12,7 +12,8 @@ from avcil.commands.console import err, out, printable
 from avcil.commands.options import AllowMissing, Batch, Decoder, TokenStorage, Workers
 
 if TYPE_CHECKING:
-    from avcil.extract.engine import ExtractOptions, Space
+    from avcil.extract.engine import DiskNeed
+    from avcil.extract.options import ExtractOptions
     from avcil.extract.sources.clip import Clip
     from avcil.extract.sources.manifest import Manifest
 
@@ -81,7 +82,7 @@ def extract(
 
     avcil extract videos/ --out cache --visual-weights videomae-base/ --audio-weights audiomae.pth
     """
-    from avcil.extract.engine import ExtractOptions
+    from avcil.extract.options import ExtractOptions
     from avcil.extract.sources.manifest import SourceOptions, read_manifest
     from avcil.extract.sources.splits import SplitRule
 
@@ -135,10 +136,10 @@ def run_extraction(clips: list[Clip], cache: Path, options: ExtractOptions) -> N
 
     classes = len({clip.label for clip in clips})
 
-    def on_start(space: Space) -> None:
+    def on_start(need: DiskNeed) -> None:
         out.print(
-            f"{len(clips)} clips of {classes} classes, {space.new_clips} new to the cache: "
-            f"{space.needed_bytes / 1e9:.2f} GB to write, {space.free_bytes / 1e9:.1f} GB free"
+            f"{len(clips)} clips of {classes} classes, {need.new_clips} new to the cache: "
+            f"{need.needed_bytes / 1e9:.2f} GB to write, {need.free_bytes / 1e9:.1f} GB free"
         )
 
     with progress(out, "extracting") as show:

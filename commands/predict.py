@@ -56,7 +56,7 @@ def predict(
 
     avcil predict run holiday.mp4 clips/ --top 3
     """
-    from avcil.extract.engine import ExtractOptions
+    from avcil.extract.options import ExtractOptions
     from avcil.predict.predictor import Predictor
     from avcil.predict.recorded import EncoderSource
     from avcil.report.progress import progress

@@ -1,4 +1,4 @@
-"""Owns what the demo data shows and sounds like, as arrays. Knows no files, codecs or classes.
+"""Pictures and sounds of the demo data, as arrays.
 
 A picture knows nothing of the sound beside it, and the other way round. Whatever is not the thing itself is
 drawn in the same way for all things: colours, light, grain, size, speed, place, direction; pitch, level,

@@ -1,6 +1,6 @@
-"""Owns the demo data set as files: classes, splits, durations, `.mp4` and `clips.csv`. Knows no decoder.
+"""The demo data set as files: classes, splits, durations, `.mp4` and `clips.csv`.
 
-A class is a thing to see and a thing to hear, every pair of them: `rings-chirp` is one of 4 x 3. So the
+A class is a picture and a sound, every pair of them: `rings-chirp` is one of 4 x 3. So the
 picture alone leaves three classes open and the sound alone four. Each clip draws duration, picture and sound
 from three generators of its own, seeded by (seed, split, class, number).
 """
@@ -20,6 +20,7 @@ import numpy as np
 
 from avcil.demo.scenes import SIGHTS, SOUNDS, draw_frames, draw_sound
 from avcil.errors import ManifestError
+from avcil.machine import usable_cores
 
 RENDERER = 1  # raise it when the same spec comes to mean other pixels or samples
 SPEC_NAME = "demo.json"
@@ -117,7 +118,7 @@ def render_demo(out: Path, spec: DemoSpec, on_progress: Callable[[int, int], Non
     clips = demo_clips(spec)
     try:
         _claim(out, spec)
-        pool = ThreadPoolExecutor(os.cpu_count())  # NumPy and the codecs let go of the interpreter's lock
+        pool = ThreadPoolExecutor(usable_cores())  # NumPy and the codecs let go of the interpreter's lock
         try:
             for done, _ in enumerate(pool.map(lambda clip: _render(out, clip, spec), clips), start=1):
                 if on_progress is not None:

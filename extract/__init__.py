@@ -1,6 +1,5 @@
-"""Owns the way from video files to cached tokens; knows nothing of training or reports.
+"""Extraction: from video files to cached tokens.
 
-The road, one module a station: `manifest` (which clips) -> `decode` (frames and sound) -> `preprocess`
-(what an encoder sees) -> `encoders` (tokens) -> `engine` (all of it, resumable, into a cache). Nothing is
-imported here, so that reading a manifest loads neither torch nor a decoder.
+`sources` lists clips; `engine` cuts what a cache lacks into blocks; `block` runs one, here or (`local`) in a
+process for each device: `workers` decode (`media`) and prepare, `tokens` encodes, rows go to the cache.
 """

@@ -1,93 +1,42 @@
-"""Owns an extraction from plan to cache: what is missing, decoded, encoded in batches, written, counted.
-
-Knows no media format and no way of showing progress: it tells a callback.
-"""
+"""An extraction: what a cache lacks is cut into blocks, these are run, their reports go into its tables."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
 
-from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache
-from avcil.errors import CacheError, ConfigError, EncoderError, ManifestError
-from avcil.extract.devices import device_names, run_on_devices
-from avcil.extract.encoders.registry import build_encoder
-from avcil.extract.media.contract import Backend, Track
-from avcil.extract.pipeline import Counts, Plan, StageTimes, run_pipeline
-from avcil.extract.recipe import RECIPES
-from avcil.extract.sources.manifest import Clip
-from avcil.extract.tokens import Precision, TokenEncoder, TokenType, precision_on
-from avcil.extract.workers import PoolOptions
+import numpy as np
 
-BATCH_CPU, BATCH_GPU = 8, 32
+from avcil.cache import CacheClip, CacheInfo, CacheWriter, RowWriter, TokenCache
+from avcil.errors import CacheError, EncoderError, ManifestError
+from avcil.extract.block import BlockReport, BlockRunner, StageTimes, plan_blocks
+from avcil.extract.local import run_on_devices
+from avcil.extract.options import ExtractOptions, build_token_encoder
+from avcil.extract.sources.clip import Clip
+from avcil.extract.tokens import TokenEncoder, device_names, precision_on
+
 SPARE_BYTES = 64 * 2**20  # left free beside the tokens, for the small files and for others
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """How to extract. `workers=None`: one per core; 0: in this process. `batch=None`: by device.
-
-    `deadline_s`: seconds a clip may take to decode. `retry_failed`: try clips again that failed before.
-    `allow_missing`: {"audio"} encodes a clip without sound with silence, and flags it.
-    `compile`: run the encoders through torch.compile. `tokens`: what a cache stores visual tokens in.
-    """
-
-    visual_encoder: str = "videomae-base"
-    audio_encoder: str = "audiomae-base"
-    visual_weights: str | None = None
-    audio_weights: str | None = None
-    recipe: str = "recommended"
-    decoder: Backend = "auto"
-    workers: int | None = None
-    batch: int | None = None
-    device: str = "auto"
-    precision: Precision = "auto"
-    deadline_s: float = 60.0
-    retry_failed: bool = False
-    allow_missing: frozenset[Track] = frozenset()
-    compile: bool = False
-    tokens: TokenType = "float16"
-
-    def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("recipe", self.recipe, tuple(RECIPES)),
-            ("decoder", self.decoder, get_args(Backend)),
-            ("precision", self.precision, get_args(Precision)),
-            ("tokens", self.tokens, get_args(TokenType)),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
-        for name, number, least in (("workers", self.workers, 0), ("batch", self.batch, 1)):
-            if number is not None and number < least:
-                raise ConfigError(f"{name} is {number}; it must be at least {least}")
-        for track in self.allow_missing - set(get_args(Track)):
-            raise ConfigError(f"allow_missing is {track!r}; only the audio may be missing")
-        if not self.deadline_s > 0:
-            raise ConfigError(f"deadline_s is {self.deadline_s}; it must be above 0")
+MISSING_AUDIO = "missing-audio"  # the flag of a clip that was encoded with silence
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where an extraction stands: of `total` clips, those there `already`, decoded, done, and failed."""
+    """Where an extraction stands: of `total` clips, those there `already`, done now, and failed."""
 
     total: int
     already: int
-    decoded: int
     done: int
     failed: int
     elapsed_s: float
 
 
 @dataclass(frozen=True)
-class Space:
-    """What an extraction will take: clips new to the cache, bytes of their tokens, bytes free on the disk."""
+class DiskNeed:
+    """Clips that are new to a cache, bytes that their tokens will take, and bytes free on the disk."""
 
     new_clips: int
     needed_bytes: int
@@ -135,42 +84,28 @@ class ExtractSummary:
         return self.done / self.elapsed_s if self.elapsed_s else 0.0
 
 
-def build_token_encoder(options: ExtractOptions) -> TokenEncoder:
-    """Build both encoders with the recipe on the device; raises `EncoderError`."""
-    visual = build_encoder("visual", options.visual_encoder, options.visual_weights)
-    audio = build_encoder("audio", options.audio_encoder, options.audio_weights)
-    recipe = RECIPES[options.recipe]
-    return TokenEncoder.make(
-        visual,
-        audio,
-        recipe,
-        options.device,
-        options.precision,
-        compiled=options.compile,
-        tokens=options.tokens,
-    )
-
-
 def extract(
     clips: Sequence[Clip],
     out: Path,
     options: ExtractOptions,
     on_progress: Callable[[Progress], None] | None = None,
-    on_start: Callable[[Space], None] | None = None,
+    on_start: Callable[[DiskNeed], None] | None = None,
 ) -> ExtractSummary:
     """Encode the clips that the cache at `out` lacks, and note those that cannot be.
 
     `on_start` is called once, before anything is written; `on_progress` is called in this thread, after every
-    decoded clip and every batch. Interrupted, it leaves a whole cache, and the next call goes on from there.
-    Raises `EncoderError`, `CacheError`, and `ManifestError` where no clip at all has tokens; a cache begun
-    here without a token is then removed.
+    clip and batch, on several devices twice a second. Interrupted, it leaves a whole cache, and the next call
+    goes on from there. Raises `EncoderError`, `CacheError`, and `ManifestError` where there are no clips or
+    none has tokens; a cache begun here without a token is then removed.
     """
+    if not clips:
+        raise ManifestError("there are no clips to extract: the list is empty")
     devices = device_names(options.device)
     info, encoder = _describe(options, devices)
     manifest = [CacheClip(clip.id, clip.label, clip.split, _source(clip)) for clip in clips]
-    space = _space(out, manifest, info)
+    need = _disk_need(out, manifest, info)
     if on_start is not None:
-        on_start(space)
+        on_start(need)
     with CacheWriter.open(out, info, manifest, shards=len(devices)) as writer:
         try:
             summary = _fill(clips, encoder, writer, options, devices, on_progress)
@@ -202,53 +137,94 @@ def _fill(
     devices: Sequence[str],
     on_progress: Callable[[Progress], None] | None,
 ) -> ExtractSummary:
-    """Run the pipeline over the clips that the cache lacks, in this process or on several devices."""
-    counts = Counts()
-    lacking = set(writer.missing)
+    """Run the blocks of the clips that the cache lacks, in this process or on several devices."""
+    missing = set(writer.missing)
     todo = [
         clip
         for clip in clips
-        if clip.id in lacking and (options.retry_failed or clip.id not in writer.failures)
+        if clip.id in missing and (options.retry_failed or clip.id not in writer.failures)
     ]
-    already, failed_before = len(clips) - len(lacking), len(lacking) - len(todo)
-    plans = [plan_on(device, options, len(todo), len(devices)) for device in devices]
-    began_s = time.monotonic()
+    per_device = [options.shared_out(device, len(todo), len(devices)) for device in devices]
+    rows = RowWriter.of_cache(writer.path, writer.info)
+    blocks = plan_blocks(todo, rows.row, max(one.batch_size for one in per_device))
+    times = StageTimes(sum(max(1, one.decode_workers) for one in per_device), len(devices))
+    already, failed_before = len(clips) - len(missing), len(missing) - len(todo)
+    tables = _Tables(writer, rows, Progress(len(clips), already, 0, failed_before, 0.0), times, on_progress)
+    try:
+        if encoder is not None:
+            BlockRunner(per_device[0], encoder, rows.write, tables.take).run_blocks(blocks)
+        elif blocks:
+            run_on_devices(blocks, per_device, rows, tables.take, tables.show_rows)
+    finally:
+        writer.note_written(tables.written_ids())  # what a process that died could not report, too
+        rows.close()
+    still_missing = set(writer.missing)
+    failures = [Failure(id, *why) for id, why in writer.failures.items() if id in still_missing]
+    return ExtractSummary(len(missing) - len(still_missing), already, failures, times, writer.unrequested)
 
-    def tell() -> None:
-        if on_progress is not None:
-            elapsed_s = time.monotonic() - began_s
-            failed = failed_before + counts.failed
-            on_progress(Progress(len(clips), already, counts.decoded, counts.stored, failed, elapsed_s))
 
-    if encoder is not None:
-        times = run_pipeline(plans[0], todo, encoder, writer, counts, tell)
-    else:
-        times = run_on_devices(plans, todo, writer, counts, tell)
-    still_lacking = set(writer.missing)
-    failures = [Failure(id, *why) for id, why in writer.failures.items() if id in still_lacking]
-    return ExtractSummary(counts.stored, already, failures, times, writer.unrequested)
+@dataclass
+class _Tables:
+    """Block reports on their way into the tables of a cache, and how far they bring the extraction."""
 
+    writer: CacheWriter
+    rows: RowWriter
+    progress: Progress  # after the blocks that have ended
+    times: StageTimes
+    on_progress: Callable[[Progress], None] | None
+    _began_s: float = field(default_factory=time.monotonic)
+    _rows_before: int = 0
 
-def plan_on(device: str, options: ExtractOptions, n_clips: int, n_devices: int = 1) -> Plan:
-    """How one of several devices encodes its share of n clips; decode workers are shared out."""
-    batch_size = options.batch or (BATCH_GPU if device.startswith("cuda") else BATCH_CPU)
-    cores = (os.cpu_count() or 1) if options.workers is None else options.workers
-    workers = min(-(-cores // n_devices), max(1, n_clips))
-    pool = PoolOptions(workers, options.deadline_s, ready=batch_size)
-    return Plan(
-        device=device,
-        build_encoder=partial(build_token_encoder, replace(options, device=device)),
-        backend=options.decoder,
-        allow_missing=options.allow_missing,
-        pool=pool,
-        batch_size=batch_size,
-    )
+    def __post_init__(self) -> None:
+        self._rows_before = self._rows_written()
+
+    def take(self, report: BlockReport) -> None:
+        """Show a report, and enter it once its block has ended."""
+        now = replace(
+            self.progress,
+            done=self.progress.done + len(report.stored) + len(report.silent),
+            failed=self.progress.failed + len(report.failures),
+        )
+        if report.ended:
+            self.progress = now
+            self._enter(report)
+        if report.error is None:
+            self._show(now)
+
+    def _enter(self, report: BlockReport) -> None:
+        now_s = time.monotonic()
+        if not self.times.elapsed_s:  # a device's process has built its encoders before its first block
+            self._began_s = now_s - report.times.elapsed_s
+        self.times.elapsed_s = now_s - self._began_s
+        self.times.add(report.times)
+        if report.silent:  # flagged before their tokens count
+            self.writer.record_flags(dict.fromkeys(report.silent, MISSING_AUDIO))
+            self.rows.commit(report.silent)
+        self.writer.note_written([*report.stored, *report.silent])
+        for clip_id, error in report.failures.items():
+            self.writer.record_failure(clip_id, error.kind, error.detail)
+
+    def show_rows(self) -> None:
+        """Show what the shards themselves say, whoever writes them."""
+        written = self._rows_written() - self._rows_before
+        self._show(replace(self.progress, done=max(self.progress.done, written)))
+
+    def written_ids(self) -> list[str]:
+        """The ids of all rows that have tokens."""
+        return [shard.ids[row] for shard, _ in self.rows.shards for row in shard.read_crcs().nonzero()[0]]
+
+    def _rows_written(self) -> int:
+        return sum(int(np.count_nonzero(shard.read_crcs())) for shard, _ in self.rows.shards)
+
+    def _show(self, progress: Progress) -> None:
+        if self.on_progress is not None:
+            self.on_progress(replace(progress, elapsed_s=time.monotonic() - self._began_s))
 
 
 def _source(clip: Clip) -> str:
-    """Say which file and part a clip is, wherever the data set lies: folder, name, `#t=start,end`.
+    """Which file and part a clip is, wherever the data set lies: folder, name, `#t=start,end`.
 
-    A file that is not there may turn up under another name: nothing is said of it.
+    Empty for a file that is not there: it may turn up under another name.
     """
     if not clip.path.is_file():
         return ""
@@ -258,20 +234,20 @@ def _source(clip: Clip) -> str:
     return name.decode("utf-8", "backslashreplace") + part
 
 
-def _space(out: Path, manifest: Sequence[CacheClip], info: CacheInfo) -> Space:
+def _disk_need(out: Path, manifest: Sequence[CacheClip], info: CacheInfo) -> DiskNeed:
     """Measure, and raise `CacheError` where the tokens cannot fit."""
     known = {clip.id for clip in TokenCache(out).clips} if (out / "cache.json").exists() else set()
     n_new = sum(clip.id not in known for clip in manifest)
     folder = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     row_bytes = info.visual.row_bytes + info.audio.row_bytes
-    space = Space(n_new, n_new * row_bytes, shutil.disk_usage(folder).free)
-    least_bytes = space.needed_bytes + SPARE_BYTES
-    if n_new and least_bytes > space.free_bytes:
+    need = DiskNeed(n_new, n_new * row_bytes, shutil.disk_usage(folder).free)
+    least_bytes = need.needed_bytes + SPARE_BYTES
+    if n_new and least_bytes > need.free_bytes:
         raise CacheError(
             f"{out}: the tokens of {n_new} clips need {least_bytes / 1e9:.2f} GB and "
-            f"{space.free_bytes / 1e9:.2f} GB are free: make room or choose another disk"
+            f"{need.free_bytes / 1e9:.2f} GB are free: make room or choose another disk"
         )
-    return space
+    return need
 
 
 def _all_failed(summary: ExtractSummary) -> str:

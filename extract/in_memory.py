@@ -1,17 +1,18 @@
-"""Owns clips that become tokens without becoming a cache: the same road, handed over instead of stored."""
+"""Clips that become tokens without becoming a cache: run as a block, handed over instead of stored."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from avcil.cache import CacheInfo, Tokens, as_stored
+from avcil.cache import Tokens, as_stored
 from avcil.errors import CacheError, DecodeError, EncoderError
-from avcil.extract.engine import ExtractOptions, plan_on
-from avcil.extract.pipeline import Counts, run_pipeline
+from avcil.extract.block import Block, BlockReport, BlockRunner
+from avcil.extract.options import ExtractOptions
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.sources.clip import Clip
 from avcil.extract.tokens import TokenEncoder
@@ -62,33 +63,28 @@ def encode_clips(
         on_progress: called with the number of clips handed over.
     """
     by_id = {clip.id: clip for clip in clips}
-    sink, handed_over = _HandOver(encoder.info), 0
+    encoded: deque[tuple[str, Tokens]] = deque()  # filled by the writer's thread, emptied by this one
+    n_encoded = n_failed = 0
 
-    def hand_over() -> None:
-        nonlocal handed_over
-        while sink.waiting:
-            clip_id, value = sink.waiting.popleft()
-            on_clip(by_id[clip_id], value)
-            handed_over += 1
-        on_progress(handed_over)
+    def store(
+        ids: Sequence[str], visual: np.ndarray, audio: np.ndarray, held: Collection[str] = ()
+    ) -> dict[str, int]:
+        for clip_id, frames, sound in zip(ids, visual, audio, strict=True):
+            encoded.append((clip_id, as_stored(clip_id, frames, sound, encoder.info)))
+        return {}
 
-    plan = plan_on(str(encoder.device), options, len(clips))
-    run_pipeline(plan, clips, encoder, sink, Counts(), hand_over)
+    def hand_over(report: BlockReport) -> None:
+        nonlocal n_encoded, n_failed
+        if report.error is not None:
+            return
+        while encoded:
+            clip_id, tokens = encoded.popleft()
+            n_encoded += 1
+            on_clip(by_id[clip_id], tokens)
+        for clip_id, error in list(islice(report.failures.items(), n_failed, None)):
+            n_failed += 1
+            on_clip(by_id[clip_id], error)
+        on_progress(n_encoded + n_failed)
 
-
-@dataclass(frozen=True)
-class _HandOver:
-    """A sink that another thread fills and this one empties."""
-
-    info: CacheInfo
-    waiting: deque[tuple[str, Tokens | DecodeError]] = field(default_factory=deque)
-
-    def write(self, ids: Sequence[str], visual: np.ndarray, audio: np.ndarray) -> None:
-        for clip_id, seen, heard in zip(ids, visual, audio, strict=True):
-            self.waiting.append((clip_id, as_stored(clip_id, seen, heard, self.info)))
-
-    def record_failure(self, id: str, kind: str, detail: str) -> None:
-        self.waiting.append((id, DecodeError(kind, detail)))
-
-    def record_flags(self, flags: Mapping[str, str]) -> None:
-        """A missing sound that was allowed needs no note here."""
+    on_device = options.shared_out(str(encoder.device), len(clips))
+    BlockRunner(on_device, encoder, store, hand_over).run_blocks([Block(0, 0, tuple(clips))])

@@ -1,4 +1,4 @@
-"""Owns the work on one clip before the encoders: decode, resize, log-mel; knows no processes."""
+"""Preparation: the work on one clip before the encoders, which is decode, resize, log-mel."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from avcil.errors import DecodeError
 from avcil.extract.media.contract import Backend, DecodedClip, Track, failure
 from avcil.extract.media.decode import decode
 from avcil.extract.recipe import Recipe, audio_input, resize_crop
-from avcil.extract.sources.manifest import Clip
+from avcil.extract.sources.clip import Clip
 
 
 @dataclass(frozen=True)
 class PreparedClip:
     """What the encoders take: frames uint8 [N, size, size, 3] and mel float32 [mel_frames, mel_bins].
 
-    For an encoder that hears waveforms, `mel` is one, float32 [samples]. `missing_audio`: the clip has no
+    For an encoder that takes waveforms, `mel` is one, float32 [samples]. `missing_audio`: the clip has no
     sound, and `mel` is that of digital silence.
     """
 
@@ -48,7 +48,7 @@ class Preparation:
                 request = self.recipe.request(clip.start_s, clip.end_s)
                 decoded = decode(clip.path, replace(request, allow_missing=self.allow_missing), self.backend)
                 frames = resize_crop(decoded.frames, self.recipe.image_size)
-                return PreparedClip(frames, *self._hear(decoded))
+                return PreparedClip(frames, *self._sound(decoded))
         except DecodeError as error:
             return error
         except MemoryError:
@@ -56,7 +56,7 @@ class Preparation:
         except Exception as error:  # a clip that breaks the preprocessing must not stop the others
             return failure("internal", f"{type(error).__name__}: {error}")
 
-    def _hear(self, decoded: DecodedClip) -> tuple[NDArray[np.float32], bool]:
+    def _sound(self, decoded: DecodedClip) -> tuple[NDArray[np.float32], bool]:
         """Give the sound as the encoder takes it, and whether it stands for missing sound."""
         audio, rate_hz = decoded.audio, decoded.sample_rate_hz
         try:

@@ -1,4 +1,4 @@
-"""Owns the way from prepared clips to tokens on a device; knows no files and no processes."""
+"""Token encoders: both encoders on one device, from prepared clips to tokens."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class TokenEncoder:
     recipe: Recipe
     device: torch.device
     dtype: torch.dtype
-    see: Forward = field(repr=False)
-    hear: Forward = field(repr=False)
+    visual_forward: Forward = field(repr=False)
+    audio_forward: Forward = field(repr=False)
     tokens: TokenType = "float16"
 
     @classmethod
@@ -58,14 +58,21 @@ class TokenEncoder:
         `torch.compile`, see `FixedBatch`. Raises `EncoderError` for a device that is not there or fp16 on a
         CPU.
         """
-        place = _device(device)
-        name = precision_on(place.type, precision)
-        visual.module.to(place)
-        audio.module.to(place)
-        see, hear = (FixedBatch(m) if compiled else m for m in (visual.module, audio.module))
+        on = _device(device)
+        name = precision_on(on.type, precision)
+        visual.module.to(on)
+        audio.module.to(on)
         assert isinstance(visual.input, FramesInput) and not isinstance(audio.input, FramesInput)
-        fitted = recipe.fitted(visual.input, audio.input)
-        return cls(visual, audio, fitted, place, _DTYPES[name], see=see, hear=hear, tokens=tokens)
+        return cls(
+            visual=visual,
+            audio=audio,
+            recipe=recipe.fitted(visual.input, audio.input),
+            device=on,
+            dtype=_DTYPES[name],
+            visual_forward=FixedBatch(visual.module) if compiled else visual.module,
+            audio_forward=FixedBatch(audio.module) if compiled else audio.module,
+            tokens=tokens,
+        )
 
     @property
     def info(self) -> CacheInfo:
@@ -88,7 +95,7 @@ class TokenEncoder:
         return self.run(*self.load(clips))
 
     def load(self, clips: Sequence[PreparedClip]) -> tuple[Tensor, Tensor]:
-        """Bring frames uint8 [B, N, size, size, 3] and what the audio encoder hears to the device."""
+        """Bring frames uint8 [B, N, size, size, 3] and the audio encoder's input to the device."""
         on_gpu, batch = self.device.type == "cuda", []
         with self._memory_for(len(clips)):
             for arrays in ([clip.frames for clip in clips], [clip.mel for clip in clips]):
@@ -104,8 +111,8 @@ class TokenEncoder:
         count = len(frames)
         mixed = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with self._memory_for(count), torch.inference_mode(), mixed:
-            visual = self.see(normalise(frames, self.recipe))
-            audio = self.hear(mel)
+            visual = self.visual_forward(normalise(frames, self.recipe))
+            audio = self.audio_forward(mel)
         _require_shape(visual, (count, *self.visual.token_shape), self.visual.name)
         _require_shape(audio, (count, *self.audio.token_shape), self.audio.name)
         visual = visual.float() if self.tokens == "float32" else visual.half()  # int8 is coarser than both
@@ -119,6 +126,16 @@ class TokenEncoder:
             raise EncoderError(
                 f"{count} clips do not fit into the memory of {self.device}: lower --batch"
             ) from error
+
+
+def device_names(text: str) -> list[str]:
+    """Devices of `auto` (every GPU, else the CPU) or of a list like `cuda:0,cuda:1`."""
+    if text == "auto":
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise EncoderError(f"devices {text!r}: give auto, or names like cuda:0,cuda:1")
+    return names
 
 
 def precision_on(device: str, precision: Precision) -> str:

@@ -1,4 +1,4 @@
-"""Owns decode processes: one clip each at a time, a deadline for each, replaced when they hang, die or age.
+"""Decode workers: processes that take one clip at a time, within a deadline, replaced when they hang or die.
 
 What a worker does with a clip is a picklable callable; this module knows neither media nor encoders. Results
 are values, in the order in which they are done: a clip that fails is a `DecodeError` and stops no other.
@@ -6,24 +6,22 @@ are values, in the order in which they are done: a clip that fails is a `DecodeE
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import queue
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from types import TracebackType
 from typing import Generic, TypeVar
 
 from avcil.errors import AvcilError, DecodeError
+from avcil.extract.child import Channel, Child
 from avcil.extract.media.contract import failure
-from avcil.extract.shared_buffer import SharedBuffer
-from avcil.extract.sources.manifest import Clip
+from avcil.extract.sources.clip import Clip
 
 Result = TypeVar("Result")
 Work = Callable[[Clip], Result | DecodeError]
@@ -31,8 +29,7 @@ Work = Callable[[Clip], Result | DecodeError]
 START_DEADLINE_S = 120.0  # importing torch on a busy machine
 MAX_FAILED_STARTS = 3
 POLL_S = 0.1
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-BUFFER_BYTES = 8 * 2**20  # a clip at full size has 2.9 MB; a larger one goes through the pipe
+MEMORY_BYTES = 8 * 2**20  # a clip at full size has 2.9 MB; a larger one goes through the pipe
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class PoolOptions:
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[Result]):
+class ClipResult(Generic[Result]):
     """A clip, what became of it, and the seconds of work it took."""
 
     clip: Clip
@@ -58,132 +55,152 @@ class Outcome(Generic[Result]):
     elapsed_s: float = 0.0
 
 
-def process(
-    clips: Iterable[Clip], work: Work[Result], options: PoolOptions
-) -> Generator[Outcome[Result], None, None]:
-    """Apply `work` to every clip, in workers or (`workers=0`) here and without a deadline.
+@dataclass(frozen=True)
+class _Task(Generic[Result]):
+    """A clip, and where its result is waited for."""
 
-    Closing the iterator, or any exception in its consumer, ends all workers. Raises `AvcilError` if workers
-    cannot be started at all.
-    """
-    if options.workers == 0:
-        for clip in clips:
-            began_s = time.monotonic()
-            value = work(clip)
-            yield Outcome(clip, value, time.monotonic() - began_s)
-        return
-    supervisor = _Supervisor(iter(clips), work, options)
-    try:
-        yield from supervisor.outcomes()
-    finally:
-        supervisor.stop()
+    clip: Clip
+    results: queue.SimpleQueue[ClipResult[Result]]
 
 
 @dataclass
 class _Worker(Generic[Result]):
-    """A process, our end of its pipe, and what it does now; `clip` is None while it starts or waits."""
+    """A process and what it does now; `task` is None while it starts or waits."""
 
-    process: BaseProcess
-    pipe: Connection
-    buffer: SharedBuffer
+    child: Child
     since_s: float
     is_ready: bool = False
     n_done: int = 0
-    clip: Clip | None = None
+    task: _Task[Result] | None = None
 
 
-@dataclass
-class _Supervisor(Generic[Result]):
-    """A thread that hands out clips, watches deadlines and queues outcomes while the consumer encodes."""
+class DecodePool(Generic[Result]):
+    """Applies `work` to clips in worker processes, or (`workers=0`) in this one and without a deadline.
 
-    clips: Iterator[Clip]
-    work: Work[Result]
-    options: PoolOptions
-    _workers: list[_Worker[Result]] = field(default_factory=list)
-    _failed_starts: int = 0
+    A context manager: leaving it, for whatever reason, ends all workers. A thread hands out clips in the
+    order given, watches deadlines and collects results while the caller encodes; it stops handing out when
+    `ready` results beside those under way wait for the caller.
+    """
 
-    def __post_init__(self) -> None:
-        self._queue: queue.Queue[Outcome[Result] | BaseException | None] = queue.Queue(self.options.ready)
-        self._stopping = threading.Event()
-        self._next = next(self.clips, None)
-        self._thread = threading.Thread(target=self._run, name="decode-supervisor", daemon=True)
-        self._thread.start()
+    def __init__(self, work: Work[Result], options: PoolOptions) -> None:
+        self._work, self._options = work, options
+        self._tasks: deque[_Task[Result]] = deque()
+        self._workers: list[_Worker[Result]] = []
+        self._failed_starts = 0
+        self._n_put, self._n_taken = 0, 0  # each changed by one thread
+        self._error: BaseException | None = None
+        self._closing = threading.Event()
+        self._wakes, self._waker = multiprocessing.Pipe(duplex=False)
+        self._thread = threading.Thread(target=self._supervise, name="decode-supervisor", daemon=True)
+        if options.workers:
+            self._thread.start()
 
-    def outcomes(self) -> Iterator[Outcome[Result]]:
-        """Give outcomes until every clip has one."""
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+    def __enter__(self) -> DecodePool[Result]:
+        return self
 
-    def stop(self) -> None:
-        """End the thread and every worker; safe to call at any time."""
-        self._stopping.set()
-        self._thread.join()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        if self._options.workers:
+            self._wake()
+            self._thread.join()
+        self._wakes.close()
+        self._waker.close()
 
-    def _run(self) -> None:
-        # Ctrl-C reaches the whole process group. Workers inherit this thread's mask from their first moment,
-        # so that only the consumer's thread is interrupted, and ends them. Starting Python's resource tracker
-        # would undo the mask: it is started before.
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    def run(self, clips: Sequence[Clip]) -> Iterator[ClipResult[Result]]:
+        """Begin with these clips, behind those given before, and give their results as they come.
+
+        Reading them raises `AvcilError` if workers cannot be started at all.
+        """
+        if not self._options.workers:
+            return self._run_here(clips)
+        results: queue.SimpleQueue[ClipResult[Result]] = queue.SimpleQueue()
+        self._tasks.extend(_Task(clip, results) for clip in clips)
+        self._wake()
+        return self._collect(len(clips), results)
+
+    def _run_here(self, clips: Sequence[Clip]) -> Iterator[ClipResult[Result]]:
+        for clip in clips:
+            began_s = time.monotonic()
+            value = self._work(clip)
+            yield ClipResult(clip, value, time.monotonic() - began_s)
+
+    def _collect(
+        self, count: int, results: queue.SimpleQueue[ClipResult[Result]]
+    ) -> Iterator[ClipResult[Result]]:
+        while count:
+            try:
+                result = results.get(timeout=POLL_S)
+            except queue.Empty:
+                if self._error is not None:
+                    raise self._error from None
+                continue
+            count -= 1
+            self._n_taken += 1
+            self._wake()
+            yield result
+
+    def _wake(self) -> None:
+        self._waker.send_bytes(b"")
+
+    def _supervise(self) -> None:
         try:
-            while not self._stopping.is_set() and (self._next is not None or self._busy()):
-                self._staff()
-                self._listen()
+            while not self._closing.is_set():
+                self._hand_out()
+                self._receive()
                 self._enforce_deadlines()
-            self._put(None)
-        except BaseException as error:  # the consumer's thread raises it
-            self._put(error)
+        except BaseException as error:  # raised in the caller's thread
+            self._error = error
         finally:
             for worker in self._workers:
-                _end(worker)
+                worker.child.end()
 
-    def _busy(self) -> bool:
-        return any(worker.clip is not None for worker in self._workers)
-
-    def _staff(self) -> None:
-        """Start workers where some are lacking, and give every idle one a clip."""
-        n_wanted = self.options.workers if self._next is not None else 0
-        while len(self._workers) < n_wanted:
-            self._workers.append(_start(self.work))
-        for worker in [worker for worker in self._workers if worker.is_ready and worker.clip is None]:
-            if self._next is None:
+    def _hand_out(self) -> None:
+        """Start workers where some are missing, and give idle ones a clip each while results find room."""
+        n_busy = sum(worker.task is not None for worker in self._workers)
+        while len(self._workers) < min(self._options.workers, n_busy + len(self._tasks)):
+            child = Child(_serve, self._work, memory_bytes=MEMORY_BYTES)
+            self._workers.append(_Worker(child, time.monotonic()))
+        room = self._options.workers + self._options.ready - n_busy - (self._n_put - self._n_taken)
+        for worker in [worker for worker in self._workers if worker.is_ready and worker.task is None]:
+            if not self._tasks or room <= 0:
                 return
             try:
-                worker.pipe.send(self._next)
+                worker.child.channel.send(self._tasks[0].clip)
             except OSError:  # it died while idle: the clip goes to another
-                self._dismiss(worker)
+                self._remove(worker)
                 continue
-            worker.clip, worker.since_s = self._next, time.monotonic()
-            self._next = next(self.clips, None)
+            worker.task, worker.since_s = self._tasks.popleft(), time.monotonic()
+            room -= 1
 
-    def _listen(self) -> None:
-        by_pipe = {worker.pipe: worker for worker in self._workers}
-        for pipe in wait(list(by_pipe), timeout=POLL_S):
-            worker = by_pipe[pipe]  # type: ignore[index]  # only connections were given
-            try:
-                message = worker.pipe.recv()
-            except (EOFError, OSError):
-                self._bury(worker)
+    def _receive(self) -> None:
+        by_fd = {worker.child.channel.fileno(): worker for worker in self._workers}
+        for fd in wait([*by_fd, self._wakes.fileno()], timeout=POLL_S):
+            if fd == self._wakes.fileno():
+                while self._wakes.poll():
+                    self._wakes.recv_bytes()
                 continue
-            if worker.clip is None:
+            assert isinstance(fd, int)
+            worker = by_fd[fd]
+            try:
+                message = worker.child.channel.recv()
+            except (EOFError, OSError):
+                self._note_death(worker)
+                continue
+            if worker.task is None:
                 worker.is_ready, self._failed_starts = True, 0
                 continue
-            packed, elapsed_s = message
-            self._put(Outcome(worker.clip, worker.buffer.unpack(packed), elapsed_s))
-            worker.clip, worker.n_done = None, worker.n_done + 1
-            if worker.n_done >= self.options.clips_per_worker:
-                self._dismiss(worker)
+            self._put(worker.task, *message)
+            worker.task, worker.n_done = None, worker.n_done + 1
+            if worker.n_done >= self._options.clips_per_worker:
+                self._remove(worker)
 
-    def _bury(self, worker: _Worker[Result]) -> None:
-        """Note what a dead worker was at."""
-        clip = worker.clip
-        self._dismiss(worker)
-        if clip is not None:
-            code = worker.process.exitcode
-            name = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-            self._put(Outcome(clip, failure("crashed", f"the decoding process died ({name})")))
+    def _note_death(self, worker: _Worker[Result]) -> None:
+        """Give what a dead worker was at as crashed, and count those that never got ready."""
+        how = self._remove(worker)
+        if worker.task is not None:
+            self._put(worker.task, failure("crashed", f"the decoding process died ({how})"))
         elif not worker.is_ready:
             self._failed_starts += 1
             if self._failed_starts >= MAX_FAILED_STARTS:
@@ -192,67 +209,32 @@ class _Supervisor(Generic[Result]):
     def _enforce_deadlines(self) -> None:
         now_s = time.monotonic()
         for worker in list(self._workers):
-            if worker.clip is not None and now_s - worker.since_s > self.options.deadline_s:
-                clip = worker.clip
-                self._dismiss(worker)
-                detail = f"not decoded within {self.options.deadline_s:g} s"
-                self._put(Outcome(clip, failure("timeout", detail)))
+            if worker.task is not None and now_s - worker.since_s > self._options.deadline_s:
+                self._remove(worker)
+                detail = f"not decoded within {self._options.deadline_s:g} s"
+                self._put(worker.task, failure("timeout", detail))
             elif not worker.is_ready and now_s - worker.since_s > START_DEADLINE_S:
-                self._bury(worker)
+                self._note_death(worker)
 
-    def _dismiss(self, worker: _Worker[Result]) -> None:
+    def _remove(self, worker: _Worker[Result]) -> str:
         self._workers.remove(worker)
-        _end(worker)
+        return worker.child.end()  # killed: it holds nothing that needs care
 
-    def _put(self, item: Outcome[Result] | BaseException | None) -> None:
-        """Queue an item as soon as there is room; the workers' clocks do not run meanwhile."""
-        began_s = time.monotonic()
-        while not self._stopping.is_set():
-            try:
-                self._queue.put(item, timeout=POLL_S)
-                break
-            except queue.Full:
-                continue
-        waited_s = time.monotonic() - began_s
-        for worker in self._workers:
-            worker.since_s += waited_s
+    def _put(self, task: _Task[Result], value: Result | DecodeError, elapsed_s: float = 0.0) -> None:
+        self._n_put += 1
+        task.results.put(ClipResult(task.clip, value, elapsed_s))
 
 
-def _start(work: Work[Result]) -> _Worker[Result]:
-    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks and open media
-    ours, theirs = context.Pipe()
-    buffer = SharedBuffer(BUFFER_BYTES)
-    child = context.Process(target=_serve, args=(theirs, buffer, work), name="decode-worker", daemon=True)
-    child.start()
-    theirs.close()
-    return _Worker(child, ours, buffer, time.monotonic())
-
-
-def _end(worker: _Worker[Result]) -> None:
-    """Kill a worker and collect it: it holds nothing that needs care."""
-    worker.pipe.close()
-    worker.process.kill()
-    worker.process.join()
-    worker.buffer.close()
-
-
-def _die_with_parent() -> None:
-    """On Linux, a worker stuck in a codec must not outlive a parent that was killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _serve(pipe: Connection, buffer: SharedBuffer, work: Work[Result]) -> None:
-    """Run in the worker: say when ready, then answer clips with values until the pipe closes."""
-    _die_with_parent()
+def _serve(channel: Channel, work: Work[Result]) -> None:
+    """Run in the worker: tell when ready, then answer clips with values until the channel closes."""
     if torch := sys.modules.get("torch"):  # there if the work needs it
         torch.set_num_threads(1)
     try:
-        pipe.send("ready")
+        channel.send("ready")
         while True:
-            clip = pipe.recv()
+            clip = channel.recv()
             began_s = time.monotonic()
             value = work(clip)
-            pipe.send((buffer.pack(value), time.monotonic() - began_s))
+            channel.send((value, time.monotonic() - began_s))
     except (EOFError, OSError):
         return

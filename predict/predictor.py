@@ -10,8 +10,8 @@ import torch
 
 from avcil.cache import Tokens
 from avcil.errors import DecodeError, ManifestError, RunError
-from avcil.extract.engine import ExtractOptions
 from avcil.extract.in_memory import EncodedClip, encode_clip, encode_clips
+from avcil.extract.options import ExtractOptions
 from avcil.extract.sources.clip import Clip, name_text
 from avcil.extract.sources.find_videos import media_files_below
 from avcil.extract.tokens import TokenEncoder

@@ -8,11 +8,10 @@ from typing import cast
 from avcil.cache import CacheInfo, EncoderInfo
 from avcil.cache.schema import differences
 from avcil.errors import EncoderError
-from avcil.extract.devices import device_names
 from avcil.extract.encoders.encoder import Encoder, Modality
 from avcil.extract.encoders.registry import ENCODERS, build_encoder
 from avcil.extract.recipe import Recipe
-from avcil.extract.tokens import Precision, TokenEncoder, TokenType
+from avcil.extract.tokens import Precision, TokenEncoder, TokenType, device_names
 from avcil.user_code import is_user_code
 
 

@@ -233,3 +233,47 @@ def test_demo_data_only(
     done = avcil("demo", "--out", tmp_path, "--data-only")
     assert done.code == 0 and len(list(tmp_path.rglob("*.mp4"))) == 60
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "returned", "message"),
+    [
+        ("sys.stdout.write('x' * 10**6)", 141, ""),
+        ("out.print('x' * 10**6)", 141, ""),
+        ("sys.stdout.write('short, flushed at the end')", 141, ""),
+        ("os.write(nobody_reads(), b'x')", 2, "error: Broken pipe (BrokenPipeError"),
+        ("open('/nonexistent/x')", 2, "error: No such file or directory: /nonexistent/x (FileNotFoundError"),
+    ],
+)
+def test_a_closed_pipe_is_quiet_if_it_is_the_output(code: str, returned: int, message: str) -> None:
+    script = f"""
+import os, sys
+from avcil import cli
+from avcil.commands.console import out
+def nobody_reads():
+    sys.stdin.read()
+    read, write = os.pipe()
+    os.close(read)
+    return write
+@cli.app.command()
+def act():
+    sys.stdin.read()
+    {code}
+sys.argv = ["avcil", "act"]
+cli.main()
+"""
+    is_output = returned == 141
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        if is_output:
+            process.stdout.close()
+        process.stdin.close()
+        errors = process.stderr.read()
+    assert process.returncode == returned
+    assert errors.startswith(message) and len(errors.splitlines()) == (0 if is_output else 1)

@@ -10,9 +10,10 @@ from support.clip_files import write_clip
 
 from avcil.cache import CacheClip, CacheWriter, TokenCache
 from avcil.errors import CacheError, ConfigError, EncoderError, ManifestError
-from avcil.extract.engine import ExtractOptions, Progress, build_token_encoder, extract
+from avcil.extract.engine import Progress, extract
+from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.extract.prepare import Preparation, PreparedClip
-from avcil.extract.sources.manifest import Clip
+from avcil.extract.sources.clip import Clip
 
 DEMO = ExtractOptions("demo", "demo", workers=0, batch=2, device="cpu")
 
@@ -115,12 +116,29 @@ def test_an_interrupted_run_goes_on_to_the_same_tokens(folder: Path, tmp_path: P
     assert np.array_equal(broken.visual, whole.visual) and np.array_equal(broken.audio, whole.audio)
 
 
+def test_failures_outlive_an_interruption(folder: Path, tmp_path: Path) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(listed(folder, "silent", "0", "1", "2", "3"), tmp_path / "cache", DEMO, interrupt)
+    assert TokenCache(tmp_path / "cache").failures.keys() == {"é/silent"}
+
+
+def test_no_clips_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="there are no clips to extract"):
+        extract([], tmp_path / "cache", DEMO)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_progress_counts_up_to_the_total(folder: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
     extract(listed(folder, "0", "silent", "1", "2"), tmp_path / "cache", DEMO, seen.append)
     last = seen[-1]
-    assert (last.total, last.already, last.decoded, last.done, last.failed) == (4, 0, 4, 3, 1)
-    assert [one.decoded for one in seen] == sorted(one.decoded for one in seen)
+    assert (last.total, last.already, last.done, last.failed) == (4, 0, 3, 1)
+    ended = [one.done + one.failed for one in seen]
+    assert ended == sorted(ended) and ended[0] == 0
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -254,5 +272,7 @@ def test_a_clip_without_sound_may_be_encoded_with_silence(folder: Path, tmp_path
     assert (summary.done, summary.failures) == (2, [])
     cache = TokenCache(tmp_path / "cache")
     assert cache.flags == {"é/silent": "missing-audio"}
+    again = extract(listed(folder, "0", "silent"), tmp_path / "cache", allowing)
+    assert (again.done, again.already) == (0, 2)
     quiet, loud = cache.read(["é/silent", "é/0"]).audio
     assert np.isfinite(quiet).all() and not np.allclose(quiet, loud)

@@ -1,6 +1,5 @@
 """Decode processes: deadlines, deaths, replacement and a clean end."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,11 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.child_processes import children
 from support.clip_work import DiesWhenUnpickled, act
 
 from avcil.errors import AvcilError, DecodeError
-from avcil.extract.sources.manifest import Clip
-from avcil.extract.workers import PoolOptions, process
+from avcil.extract.sources.clip import Clip
+from avcil.extract.workers import ClipResult, DecodePool, PoolOptions
+
+
+def results(given: list[Clip], options: PoolOptions) -> list[ClipResult[int]]:
+    with DecodePool(act, options) as pool:
+        return list(pool.run(given))
 
 
 def clips(*labels: str) -> list[Clip]:
@@ -24,44 +29,64 @@ def clips(*labels: str) -> list[Clip]:
 @pytest.fixture(autouse=True)
 def no_process_stays() -> Iterator[None]:
     yield
-    assert multiprocessing.active_children() == []
+    assert children("avcil.extract.child") == []
 
 
 def test_without_workers_all_happens_here_in_order() -> None:
-    outcomes = list(process(clips("ok", "fail"), act, PoolOptions(0)))
-    assert [outcome.clip.label for outcome in outcomes] == ["ok", "fail"]
-    assert outcomes[0].value == os.getpid()
+    found = results(clips("ok", "fail"), PoolOptions(0))
+    assert [result.clip.label for result in found] == ["ok", "fail"]
+    assert found[0].value == os.getpid()
 
 
-def test_every_clip_has_one_outcome_whatever_happens() -> None:
+def test_every_clip_has_one_result_whatever_happens() -> None:
     given = clips("ok", "hang", "die", "ok", "leave", "fail", *["ok"] * 8)
-    outcomes = list(process(given, act, PoolOptions(2, deadline_s=1.0)))
-    kinds = {o.clip.id: o.value.kind if isinstance(o.value, DecodeError) else "ok" for o in outcomes}
+    found = results(given, PoolOptions(2, deadline_s=1.0))
+    kinds = {o.clip.id: o.value.kind if isinstance(o.value, DecodeError) else "ok" for o in found}
     wanted = {"hang": "timeout", "die": "crashed", "leave": "crashed", "fail": "corrupt"}
-    assert len(outcomes) == len(given)
+    assert len(found) == len(given)
     assert kinds == {clip.id: wanted.get(clip.label, "ok") for clip in given}
-    details = {o.clip.label: str(o.value) for o in outcomes if isinstance(o.value, DecodeError)}
+    details = {o.clip.label: str(o.value) for o in found if isinstance(o.value, DecodeError)}
     assert "signal 9" in details["die"] and "exit code 3" in details["leave"] and "1 s" in details["hang"]
 
 
 def test_a_worker_is_replaced_after_its_share() -> None:
-    outcomes = list(process(clips(*["ok"] * 6), act, PoolOptions(1, clips_per_worker=2)))
-    pids = [outcome.value for outcome in outcomes]
+    found = results(clips(*["ok"] * 6), PoolOptions(1, clips_per_worker=2))
+    pids = [result.value for result in found]
     assert len(set(pids)) == 3 and os.getpid() not in pids
 
 
 def test_waiting_for_the_consumer_is_no_timeout() -> None:
-    outcomes = process(clips(*["ok"] * 6), act, PoolOptions(2, deadline_s=1.0, ready=1))
-    first = next(outcomes)
-    time.sleep(1.5)  # a slow encoder: results wait in the queue meanwhile
-    assert all(isinstance(outcome.value, int) for outcome in [first, *outcomes])
+    with DecodePool(act, PoolOptions(2, deadline_s=1.0, ready=1)) as pool:
+        found = pool.run(clips(*["ok"] * 6))
+        first = next(found)
+        time.sleep(1.5)  # a slow encoder: results wait meanwhile
+        assert all(isinstance(result.value, int) for result in [first, *found])
+
+
+def test_only_so_many_results_wait_for_the_consumer(tmp_path: Path) -> None:
+    given = [Clip(str(i), tmp_path / str(i), "touch", "train") for i in range(12)]
+    with DecodePool(act, PoolOptions(2, ready=3)) as pool:
+        found = pool.run(given)
+        next(found)
+        time.sleep(1.0)
+        assert len(list(tmp_path.iterdir())) == 1 + 2 + 3
+        assert len(list(found)) == 11
+
+
+def test_what_was_asked_for_later_is_worked_on_meanwhile(tmp_path: Path) -> None:
+    with DecodePool(act, PoolOptions(2)) as pool:
+        first = pool.run(clips("ok", "ok"))
+        later = pool.run([Clip("later", tmp_path / "later", "touch", "train")])
+        while not (tmp_path / "later").exists():
+            time.sleep(0.01)
+        assert [result.clip.id for result in later] == ["later"]
+        assert sorted(result.clip.id for result in first) == ["0-ok", "1-ok"]
 
 
 def test_leaving_early_ends_the_workers_at_once() -> None:
-    outcomes = process(clips("ok", "hang", "hang", "hang"), act, PoolOptions(2))
-    next(outcomes)
-    began_s = time.monotonic()
-    outcomes.close()
+    with DecodePool(act, PoolOptions(2)) as pool:
+        next(pool.run(clips("ok", "hang", "hang", "hang")))
+        began_s = time.monotonic()
     assert time.monotonic() - began_s < 2
 
 
@@ -71,12 +96,12 @@ def test_an_interrupt_of_the_whole_group_ends_quickly_and_quietly(label: str) ->
     code = f"""
 import signal, sys, pathlib
 from support.clip_work import act
-from avcil.extract.sources.manifest import Clip
-from avcil.extract.workers import PoolOptions, process
-if __name__ == "__main__":
-    clips = [Clip(str(i), pathlib.Path(), "{label}" if i else "ok", "train") for i in range(10**6)]
-    for outcome in process(clips, act, PoolOptions(2)):
-        print(outcome.value, flush=True)
+from avcil.extract.sources.clip import Clip
+from avcil.extract.workers import DecodePool, PoolOptions
+clips = [Clip(str(i), pathlib.Path(), "{label}" if i else "ok", "train") for i in range(10**6)]
+with DecodePool(act, PoolOptions(2)) as pool:
+    for result in pool.run(clips):
+        print(result.value, flush=True)
 """
     script = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -99,8 +124,10 @@ if __name__ == "__main__":
 
 
 def test_workers_that_cannot_start_are_an_error_not_a_loop() -> None:
-    with pytest.raises(AvcilError, match="decode workers die at their start"):
-        list(process(clips("ok"), DiesWhenUnpickled(), PoolOptions(1)))
+    with DecodePool(DiesWhenUnpickled(), PoolOptions(1)) as pool:
+        found = pool.run(clips("ok"))
+        with pytest.raises(AvcilError, match="decode workers die at their start"):
+            list(found)
 
 
 def test_options_are_checked() -> None:

@@ -14,7 +14,7 @@ from avcil.extract.encoders import videomae as videomae_module
 from avcil.extract.encoders.audiomae import audiomae
 from avcil.extract.encoders.registry import ENCODERS
 from avcil.extract.encoders.videomae import videomae
-from avcil.extract.engine import ExtractOptions, build_token_encoder
+from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.predict.recorded import EncoderSource, build_recorded_encoder
 
 GIVEN = EncoderSource()

@@ -5,7 +5,8 @@ import signal
 import time
 
 from avcil.errors import DecodeError
-from avcil.extract.sources.manifest import Clip
+from avcil.extract.child import Channel
+from avcil.extract.sources.clip import Clip
 
 
 def act(clip: Clip) -> int | DecodeError:
@@ -16,9 +17,16 @@ def act(clip: Clip) -> int | DecodeError:
         os.kill(os.getpid(), signal.SIGKILL)
     if clip.label == "leave":
         os._exit(3)
+    if clip.label == "touch":
+        clip.path.touch()
     if clip.label == "fail":
         return DecodeError("corrupt", "by wish")
     return os.getpid()
+
+
+def send_back(channel: Channel) -> None:
+    """Answer one message with itself."""
+    channel.send(channel.recv())
 
 
 class DiesWhenUnpickled:

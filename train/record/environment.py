@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from contextlib import suppress
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 import avcil
+from avcil.machine import usable_cores
 from avcil.train.record.records import Environment
 
 GIT_TIMEOUT_S = 5.0
@@ -42,7 +42,7 @@ def describe_environment(device: torch.device, products: torch.dtype) -> Environ
         versions=versions,
         platform=platform.platform(),
         processor=_processor(),
-        cores=os.cpu_count() or 1,
+        cores=usable_cores(),
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
         products=str(products).removeprefix("torch."),

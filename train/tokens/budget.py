@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from avcil.machine import control_groups
+
 Location = Literal["device", "pinned", "ram", "streamed"]
 SHARE = 0.6  # of the memory that is free where training runs: what tokens may take
 # What the projected tokens of a batch and of the teacher may take at most; the rest is computed again.
@@ -148,30 +150,13 @@ def available_ram(root: Path = Path("/")) -> int:
     The kernel's own estimate, and what the limit of every group above the process leaves (cgroup v2, or v1);
     half of the machine where neither is told. `root` is where `/proc` and `/sys` are.
     """
-    rooms = [_unused(folder) for folder in _memory_groups(root)]
+    rooms = [_unused(folder) for folder in control_groups("memory", root)]
     try:
         lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
         rooms.append(next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")))
     except (OSError, StopIteration):
         rooms.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     return min(room for room in rooms if room is not None)
-
-
-def _memory_groups(root: Path) -> list[Path]:
-    """Folders of the control groups that bound this process; the namespace's own root among them."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    folders = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        top = root / ("sys/fs/cgroup/memory" if controllers else "sys/fs/cgroup")
-        inner = Path(path.lstrip("/"))
-        folders += [top / part for part in (inner, *inner.parents)]
-    return folders
 
 
 def _unused(group: Path) -> int | None:

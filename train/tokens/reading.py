@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -12,12 +11,13 @@ import torch
 from torch import Tensor
 
 from avcil.cache.reader import TokenCache, Tokens
+from avcil.machine import usable_cores
 from avcil.train.tokens.batches import ResidentTokens, StepTokens, StoredRows
 from avcil.train.tokens.gpu import fetch_ahead, pin
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-THREADS = min(4, os.cpu_count() or 1)  # copying and checking a row leave Python's lock
+THREADS = min(4, usable_cores())  # copying and checking a row leave Python's lock
 PIECE = 8  # clips a thread reads at a time
 PASS = 16 * PIECE  # clips after which the pages of the files that were read are let go
 

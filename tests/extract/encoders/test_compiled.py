@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from avcil.extract.encoders.compiled import FixedBatch
 from avcil.extract.encoders.registry import build_encoder
-from avcil.extract.engine import ExtractOptions, build_token_encoder
+from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.extract.prepare import PreparedClip
 from avcil.extract.recipe import recommended
 from avcil.extract.tokens import TokenEncoder
@@ -74,7 +74,7 @@ def test_an_error_of_the_module_is_the_modules() -> None:
 
 def test_the_option_reaches_both_encoders() -> None:
     encoder = build_token_encoder(ExtractOptions("demo", "demo", device="cpu", compile=True))
-    assert isinstance(encoder.see, FixedBatch) and isinstance(encoder.hear, FixedBatch)
+    assert isinstance(encoder.visual_forward, FixedBatch) and isinstance(encoder.audio_forward, FixedBatch)
 
 
 def traced(module: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from avcil.extract.media.contract import FAILURE_KINDS
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.recipe import recommended
 from avcil.extract.sources.manifest import Clip
-from avcil.extract.workers import PoolOptions, process
+from avcil.extract.workers import DecodePool, PoolOptions
 
 DEADLINE_S = 3.0
 
@@ -28,7 +28,8 @@ def outcomes(files: list[OddFile]) -> dict[str, PreparedClip | DecodeError]:
     clips.insert(20, Clip("killed", files[0].path, "killed", "train"))
     began_s = time.monotonic()
     work = DangerousWork(Preparation(recommended()))
-    done = list(process(clips, work, PoolOptions(2, deadline_s=DEADLINE_S)))
+    with DecodePool(work, PoolOptions(2, deadline_s=DEADLINE_S)) as pool:
+        done = list(pool.run(clips))
     assert time.monotonic() - began_s < 60
     assert sorted(outcome.clip.id for outcome in done) == sorted(clip.id for clip in clips)
     return {outcome.clip.id: outcome.value for outcome in done}

@@ -7,13 +7,14 @@ import pytest
 
 from avcil.cache import TokenCache
 from avcil.errors import DecodeError
-from avcil.extract.engine import ExtractOptions, build_token_encoder, extract
+from avcil.extract.engine import extract
 from avcil.extract.media.contract import FAILURE_KINDS
+from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.extract.prepare import Preparation, PreparedClip
 from avcil.extract.recipe import recommended
 from avcil.extract.sources.manifest import Clip, read_source
 from avcil.extract.sources.splits import SplitRule
-from avcil.extract.workers import PoolOptions, process
+from avcil.extract.workers import DecodePool, PoolOptions
 
 MEDIA = Path(os.environ.get("AVCIL_TEST_MEDIA", ""))
 pytestmark = pytest.mark.skipif(
@@ -30,7 +31,8 @@ def files(name: str) -> list[Clip]:
 def test_every_odd_file_ends_as_a_clip_or_an_error(backend: str) -> None:
     clips = files("odd")
     work = Preparation(recommended(), backend)  # type: ignore[arg-type]
-    outcomes = list(process(clips, work, PoolOptions(2, deadline_s=20.0)))
+    with DecodePool(work, PoolOptions(2, deadline_s=20.0)) as pool:
+        outcomes = list(pool.run(clips))
     assert len(outcomes) == len(clips) > 50
     kinds = {o.clip.id: o.value.kind for o in outcomes if isinstance(o.value, DecodeError)}
     assert set(kinds.values()) <= set(FAILURE_KINDS) - {"internal", "timeout", "crashed"}

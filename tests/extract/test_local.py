@@ -1,21 +1,21 @@
-"""Several devices: one stream of reports a process, errors that keep their cause."""
+"""Several devices: errors that keep their cause, interruptions and deaths that lose nothing."""
 
 import json
-import multiprocessing
-import threading
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from support.child_processes import children
 from support.clip_files import write_clip
 
 from avcil.cache import TokenCache
 from avcil.errors import CacheError, EncoderError
-from avcil.extract import devices
-from avcil.extract.engine import ExtractOptions, extract
-from avcil.extract.sources.manifest import Clip
+from avcil.extract.engine import Progress, extract
+from avcil.extract.options import ExtractOptions
+from avcil.extract.sources.clip import Clip
 
 TWO = ExtractOptions("demo", "demo", workers=2, batch=2, device="cpu,cpu")
 BAD_ENCODER = """
@@ -40,26 +40,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
     return [Clip(f"{i}", folder / f"{i}.mp4", "x", "train") for i in range(3)]
 
 
-def test_reports_of_two_threads_stay_whole() -> None:
-    """More than a pipe holds, from both threads of a device's process, against a slow listener."""
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    send = devices.one_at_a_time(theirs)
-    long_ids = [f"{i:0160d}" for i in range(256)]
-
-    def report(name: str) -> None:
-        for _ in range(40):
-            send((name, long_ids))
-
-    writers = [threading.Thread(target=report, args=(name,)) for name in ("stored", "decoded")]
-    for writer in writers:
-        writer.start()
-    received: list[Any] = [ours.recv() for _ in range(80)]
-    assert all(ids == long_ids for _, ids in received)
-    assert {name for name, _ in received} == {"stored", "decoded"}
-    for writer in writers:
-        writer.join()
-
-
 def test_a_failing_encoder_keeps_its_cause(
     clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +48,43 @@ def test_a_failing_encoder_keeps_its_cause(
     options = replace(TWO, visual_encoder="bad_encoder:make")
     with pytest.raises(EncoderError, match="ZeroDivisionError"):
         extract(clips, tmp_path / "cache", options)
+
+
+def many(clips: list[Clip], folder: Path) -> list[Clip]:
+    """Sixty clips of a few files, every tenth of which is not there."""
+    return [
+        replace(clips[i % 3], id=f"{i:02d}", path=clips[i % 3].path if i % 10 else folder / "nowhere.mp4")
+        for i in range(60)
+    ]
+
+
+def test_an_interruption_takes_what_the_devices_have_to_report(clips: list[Clip], tmp_path: Path) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(many(clips, tmp_path), tmp_path / "cache", TWO, interrupt)
+    assert children("avcil.extract.child") == []
+    cache = TokenCache(tmp_path / "cache")
+    stored = [clip.id for clip in cache.clips if cache.has(clip.id)]
+    assert len(stored) >= 4 and "00" in cache.failures
+    again = extract(many(clips, tmp_path), tmp_path / "cache", TWO)
+    assert (again.already, again.already + again.done) == (len(stored), 54)
+
+
+def test_what_a_killed_process_had_stored_stays(clips: list[Clip], tmp_path: Path) -> None:
+    def kill(progress: Progress) -> None:
+        if progress.done >= 4:
+            for process in children("avcil.extract.child"):
+                os.kill(process, signal.SIGKILL)
+
+    with pytest.raises(EncoderError, match=r"the process of device cpu died \(signal 9\)"):
+        extract(many(clips, tmp_path), tmp_path / "cache", TWO, kill)
+    assert children("avcil.extract.child") == []
+    assert len(TokenCache(tmp_path / "cache").failures) <= 6
+    cache = TokenCache(tmp_path / "cache")
+    assert sum(cache.has(clip.id) for clip in cache.clips) >= 4
 
 
 def test_precisions_are_not_mixed(clips: list[Clip], tmp_path: Path) -> None:
