@@ -13,8 +13,9 @@ from typing import Protocol
 import h5py
 import numpy as np
 
-from avcil.cache.pickled_arrays import walk_pickled_arrays
 from avcil.errors import CacheError
+from avcil.files import first_line
+from avcil.pickled import read_pickled_arrays
 
 _HDF5_START = b"\x89HDF\r\n\x1a\n"
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises for damaged files
@@ -67,7 +68,7 @@ class PickledFeatures:
         """Take over `file`, open at its start, and walk it once."""
         self.path = path
         self._file = file
-        self._arrays = walk_pickled_arrays(file, path)
+        self._arrays = read_pickled_arrays(file, path)
         self.ids: Collection[str] = self._arrays.keys()
 
     def shape(self, clip_id: str) -> tuple[int, ...]:
@@ -96,7 +97,7 @@ class Hdf5Features:
             self._file = h5py.File(path, "r")
             self.ids: Collection[str] = dict.fromkeys(self._file)
         except _DAMAGE as error:
-            raise CacheError(f"{path} is damaged or cut short: {_first_line(error)}") from error
+            raise CacheError(f"{path} is damaged or cut short: {first_line(error)}") from error
 
     def shape(self, clip_id: str) -> tuple[int, ...]:
         """See `Features`."""
@@ -107,7 +108,7 @@ class Hdf5Features:
         try:
             return np.asarray(self._dataset(clip_id)[()])
         except _DAMAGE as error:
-            raise CacheError(f"{self.path}: {clip_id!r}: {_first_line(error)}") from error
+            raise CacheError(f"{self.path}: {clip_id!r}: {first_line(error)}") from error
 
     def close(self) -> None:
         """See `Features`."""
@@ -121,9 +122,5 @@ class Hdf5Features:
             if isinstance(item, h5py.Dataset) and not item.external and not item.is_virtual:
                 return item
         except _DAMAGE as error:
-            raise CacheError(f"{self.path}: {clip_id!r}: {_first_line(error)}") from error
+            raise CacheError(f"{self.path}: {clip_id!r}: {first_line(error)}") from error
         raise CacheError(f"{self.path}: {clip_id!r} is no dataset of this file")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
