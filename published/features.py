@@ -1,6 +1,6 @@
-"""Owns reading features one clip at a time: a pickled dict of arrays, or HDF5 with a dataset per id.
+"""Files of features, read one clip at a time: a pickled dict of arrays, or HDF5 with a dataset per id.
 
-Knows no splits and no cache. Nothing is unpickled, and of HDF5 only what lies in the file itself is read.
+Nothing that a pickle names is called, and of HDF5 only what lies in the file itself is read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from avcil.errors import CacheError
-from avcil.files import first_line
+from avcil.files import first_line, os_errors_as
 from avcil.pickled import read_pickled_arrays
 
 _HDF5_START = b"\x89HDF\r\n\x1a\n"
@@ -46,10 +46,8 @@ def open_features(path: Path) -> Features:
     Raises `CacheError`, one line: it cannot be read, is something else, is cut short, or is a pickle that
     holds anything but arrays by name.
     """
-    try:
+    with os_errors_as(CacheError, f"{path}: cannot be read"):
         file = path.open("rb")
-    except OSError as error:
-        raise CacheError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:
         if file.read(len(_HDF5_START)) != _HDF5_START:
             file.seek(0)
@@ -65,7 +63,7 @@ class PickledFeatures:
     """`np.save(path, {id: array})`, or the same pickled bare."""
 
     def __init__(self, path: Path, file: BufferedReader) -> None:
-        """Take over `file`, open at its start, and walk it once."""
+        """Take over `file`, open at its start, and find its arrays."""
         self.path = path
         self._file = file
         self._arrays = read_pickled_arrays(file, path)

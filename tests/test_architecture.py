@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "cache": set(),
     "demo": set(),
     "extract": {"cache"},
-    "published": {"cache"},
+    "published": {"cache", "extract"},
     "train": {"cache"},
     "predict": {"cache", "extract", "train"},
     "report": {"cache", "predict", "train"},

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from avcil.cache.reader import TokenCache, Tokens
+from avcil.cache import TokenCache, Tokens
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

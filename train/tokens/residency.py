@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from avcil.cache.reader import TokenCache, Tokens
+from avcil.cache import TokenCache, Tokens
 from avcil.train.tokens.batches import ResidentTokens, StepTokens, StoredRows, TokenBatch
 from avcil.train.tokens.budget import SHARE, Budget, Demand, Place, Placement, TokenPlan, available_ram, place
 from avcil.train.tokens.gpu_fetch import fetch_ahead, pin, room_for
