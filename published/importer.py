@@ -20,7 +20,6 @@ from avcil.cache.row import LARGEST
 from avcil.cache.schema import CacheClip, CacheInfo, TokenSpec
 from avcil.cache.writer import CacheWriter
 from avcil.errors import CacheError, ConfigError
-from avcil.extract.recipe import RECIPES
 from avcil.published.features import Features, Hdf5Features
 from avcil.published.layout import listed_clips, released_encoder, released_shapes
 
@@ -54,6 +53,8 @@ class ImportPlan:
             ConfigError: an unknown recipe.
             CacheError: features of other clips, damaged, or of odd shapes; an unknown number type.
         """
+        from avcil.extract.recipe import RECIPES  # it loads torch, which the import itself does not need
+
         if recipe == "auto":
             recipe = "released" if isinstance(visual, Hdf5Features) else "released-ave"
         if recipe not in RECIPES:
