@@ -56,7 +56,7 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        words = error.format_message()
+        words = error.format_message().replace("Value error, ", "")  # typer, before a choice it lacks
         if not words:  # no command: the help was printed
             sys.exit(2)
         _fail(f"{words} (avcil --help lists commands, avcil COMMAND --help options)")

@@ -1,11 +1,11 @@
 """How fast is the cache, and is it ever why training waits?
 
     python -m benchmarks.cache                            600 clips at full size: 5 GB of disk, 5 GB of RAM
-    python -m benchmarks.cache --clips 64 --rows 32       a quick look
+    python -m benchmarks.cache --clips 64 --rows 32       a quick run
 
-In one run on one machine, the files in the page cache unless said:
+In one run on one machine, the files in the page cache unless noted:
 
-* float16, int8: `load_tokens`, the road of training: clips into RAM as stored, every checksum verified;
+* float16, int8: `load_tokens`, as training does: clips into RAM as stored, every checksum verified;
 * published: the layout of the published features, one HDF5 file with a float32 dataset [T*S, D] per clip,
   read through h5py into a float32 tensor;
 * memmap: rows of an `np.memmap` over the same bytes as the float16 cache's, copied, not verified.
@@ -34,9 +34,10 @@ import torch
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, EncoderInfo, TokenCache, Tokens, TokenSpec
 from avcil.cache.row import crc32
+from avcil.train.tokens.batches import StepTokens
 from avcil.train.tokens.budget import Budget
-from avcil.train.tokens.read_ahead import read_into
-from avcil.train.tokens.residency import StepTokens, TokenSet, load_tokens
+from avcil.train.tokens.loading import TokenNeeds, TokenSet, load_tokens
+from avcil.train.tokens.reading import read_into
 
 SHAPE = (8, 196, 768)  # T, S, D of the published features
 PLACES = SHAPE[0] * SHAPE[1]
@@ -134,7 +135,7 @@ def reading_ways(
 
     def loaded(cache: TokenCache, order: np.ndarray) -> StepTokens:
         chosen = TokenSet("clips", [ids[row] for row in order], 1)
-        return load_tokens(cache, [chosen], CPU, PLENTY)[0][0]
+        return load_tokens(cache, [chosen], TokenNeeds(), CPU, PLENTY)[0][0]
 
     def published(order: np.ndarray, out: torch.Tensor | None = None) -> torch.Tensor:
         out = torch.empty(len(order), *raw_shape[1:]) if out is None else out
@@ -204,7 +205,7 @@ def batch_costs(
     """Seconds until the next batch is there, drawn at random and widened clip by clip, nothing computed."""
 
     def epochs(cache: TokenCache, budget: Budget) -> Iterator[None]:
-        (tokens,), _ = load_tokens(cache, [TokenSet("clips", ids, rows)], CPU, budget)
+        (tokens,), _ = load_tokens(cache, [TokenSet("clips", ids, rows)], TokenNeeds(), CPU, budget)
         orders = (torch.from_numpy(rng.permutation(len(ids))[:rows]) for _ in range(repeats + 2))
         for batch in tokens.batches(orders, torch.float32):
             assert batch.visual is not None
@@ -214,10 +215,10 @@ def batch_costs(
 
     seconds: dict[str, list[float]] = {}
     for dtype, cache in caches.items():
-        for place, budget in (("in RAM", PLENTY), ("streamed", NOTHING)):
+        for where, budget in (("in RAM", PLENTY), ("streamed", NOTHING)):
             batches = epochs(cache, budget)
             next(batches), next(batches)  # fill what is used again
-            times = seconds[f"{dtype} {place}"] = []
+            times = seconds[f"{dtype} {where}"] = []
             for _ in range(repeats):
                 began_s = time.perf_counter()
                 next(batches)
@@ -238,7 +239,7 @@ def write_published(path: Path, ids: Sequence[str], visual: np.ndarray) -> float
 
 def write_cache(path: Path, ids: Sequence[str], dtype: str, visual: np.ndarray, audio: np.ndarray) -> float:
     """A cache of the same clips; clips/s."""
-    encoder = EncoderInfo("made up", "0" * 64, "none")
+    encoder = EncoderInfo("made up", "0" * 64)
     info = CacheInfo(TokenSpec(SHAPE, dtype), TokenSpec(SHAPE[2:], "float32"), {}, encoder, encoder)
     began_s = time.perf_counter()
     with CacheWriter.open(path, info, [CacheClip(clip_id, "x", "train") for clip_id in ids]) as writer:

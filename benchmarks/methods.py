@@ -15,8 +15,8 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from avcil import cli, rest_idle_threads
 from avcil.cache import SyntheticSpec, write_synthetic_cache
@@ -24,13 +24,13 @@ from avcil.cache import SyntheticSpec, write_synthetic_cache
 SPEC = SyntheticSpec(classes=8, train=16, val=4, test=12, time=4, space=9, width=64, separation=4.0)
 STEPS, MEMORY = 4, 32
 WITHOUT = {  # what is taken away from AV-CIL, one at a time
-    "instance": {"avcil": {"instance_term": False}},
-    "class": {"avcil": {"class_term": False}},
-    "spatial": {"avcil": {"spatial_term": False}},
-    "temporal": {"avcil": {"temporal_term": False}},
-    "vad": {"avcil": {"spatial_term": False, "temporal_term": False}},
-    "distillation": {"avcil": {"distillation_term": False}},
-    "separation": {"avcil": {"separated_cross_entropy": False}},
+    "instance": {"method": {"instance_term": False}},
+    "class": {"method": {"class_term": False}},
+    "spatial": {"method": {"spatial_term": False}},
+    "temporal": {"method": {"temporal_term": False}},
+    "vad": {"method": {"spatial_term": False, "temporal_term": False}},
+    "distillation": {"method": {"distillation_term": False}},
+    "separation": {"method": {"separated_cross_entropy": False}},
     "attention": {"network": {"attention": False}},
 }
 BATCHES = "[training]\nbatch = 16\nexemplar_batch = 32\n"  # a step has 32 clips
@@ -49,11 +49,11 @@ def main() -> None:
     if (asked.cache is None) != (asked.protocol is None):
         parser.error("--cache and --protocol go together")
     rest_idle_threads()
-    from avcil.train.methods import METHODS
+    from avcil.train.methods import METHODS, find_method
 
     began = time.monotonic()
     cache, protocol = (asked.cache, asked.protocol) if asked.cache else made_up(asked.out, asked.epochs)
-    for method in METHODS.values():
+    for method in map(find_method, METHODS):
         for modality in method.modalities:
             out = asked.out / "runs" / f"{method.name}-{modality}"
             choice = ["--method", method.name, "--modality", modality]
@@ -78,15 +78,13 @@ def made_up(out: Path, epochs: int) -> tuple[Path, Path]:
     return out / "cache", protocol
 
 
-def without(path: Path, protocol: str | Path, changes: dict[str, dict[str, bool]]) -> Path:
+def without(path: Path, protocol: str | Path, changes: dict[str, Any]) -> Path:
     """A protocol for AV-CIL with some switches changed, written to `path`."""
     from avcil.train.config import to_toml
-    from avcil.train.protocol_file import load_config
+    from avcil.train.protocol_file import load_protocol
 
-    config = load_config(str(protocol))
-    tables = {table: replace(getattr(config, table), **switches) for table, switches in changes.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_toml(replace(config, **tables)))
+    path.write_text(to_toml(load_protocol(str(protocol)).configuration(**changes)))
     return path
 
 

@@ -65,8 +65,8 @@ def main() -> None:
         if scale == asked.scale:
             whole = cost
             for step, stages in enumerate(cost.stages):
-                said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items())
-                print(f"  step {step + 1}: {said}; peak {cost.peak_gb[step]:.2f} GB", flush=True)
+                costs_s = ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items())
+                print(f"  step {step + 1}: {costs_s}; peak {cost.peak_gb[step]:.2f} GB", flush=True)
     per_clip = {scale: cost.epoch_s / cost.clips for scale, cost in costs.items()}
     totals = {name: sum(stages.get(name, 0.0) for stages in whole.stages) for name in whole.stages[0]}
     fitted = totals["train"] + totals["validate"]
@@ -144,7 +144,7 @@ def fill(path: Path, scale: float) -> TokenCache:
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((PATTERNS, TIME, SPACE, WIDTH), dtype=np.float32)
     directions = rng.standard_normal((2, CLASSES, WIDTH), dtype=np.float32) / 4
-    none = EncoderInfo("made up", "0" * 64, "none")
+    none = EncoderInfo("made up", "0" * 64)
     info = CacheInfo(TokenSpec(noise.shape[1:], "float16"), TokenSpec((WIDTH,), "float32"), {}, none, none)
     clips = [
         CacheClip(f"{split}-{label:02d}-{number:03d}", f"class-{label:02d}", split)

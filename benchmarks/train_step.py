@@ -34,9 +34,11 @@ from torch import Tensor
 
 from avcil.train.methods import losses
 from avcil.train.network.attention import Attended
-from avcil.train.network.fused_attention import FrozenAttention, FusedAttention, product_dtype
-from avcil.train.network.inference import frozen_attention, logits
+from avcil.train.network.fused_attention import FusedAttention, TeacherAttention
+from avcil.train.network.inference import logits, teacher_attention
+from avcil.train.network.layers import LinearLayer
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
+from avcil.train.plan import product_dtype
 from avcil.train.tokens.batches import ResidentTokens
 
 TIME, SPACE, WIDTH, OLD, NEW = 8, 196, 768, 7, 7
@@ -89,7 +91,7 @@ def draw_networks() -> tuple[AudioVisualNetwork, AudioVisualNetwork]:
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.3 / WIDTH**0.5)
-    student.grow(torch.nn.Linear(WIDTH, NEW))
+    student.grow(LinearLayer(WIDTH, NEW))
     return student, teacher
 
 
@@ -133,9 +135,9 @@ def readable(
 
 
 def fast_loss(
-    student: AudioVisualNetwork, clips: Clips, old_logits: Tensor, teacher: FrozenAttention
+    student: AudioVisualNetwork, clips: Clips, old_logits: Tensor, teacher: TeacherAttention
 ) -> Tensor:
-    """The way of every run, with what the teacher said before."""
+    """The way of every run, with the teacher's outputs known."""
     stored = ResidentTokens(clips.audio, clips.visual)
     (batch,) = stored.batches([torch.arange(len(stored))], torch.float32)
     output = student(batch.audio, batch.visual, teacher[torch.arange(clips.exemplars)])
@@ -157,7 +159,7 @@ def loss_of(
     first = len(clips.audio) - clips.exemplars
     exemplars = ResidentTokens(clips.audio[first:], clips.visual[first:])
     old_logits = logits(teacher, ResidentTokens(clips.audio, clips.visual))
-    return partial(fast_loss, student, clips, old_logits, frozen_attention(teacher, exemplars))
+    return partial(fast_loss, student, clips, old_logits, teacher_attention(teacher, exemplars))
 
 
 def update_of(student: AudioVisualNetwork, loss: Callable[[], Tensor]) -> Update:

@@ -9,7 +9,7 @@ from avcil.cache.checked_json import SCHEMA_VERSION
 from avcil.cache.reader import TokenCache
 from avcil.cache.row import Tokens, as_stored
 from avcil.cache.row_writer import RowWriter
-from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec
+from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec, WeightsOrigin
 from avcil.cache.synthetic import SyntheticSpec, write_synthetic_cache
 from avcil.cache.writer import CacheWriter
 
@@ -25,6 +25,7 @@ __all__ = [
     "TokenCache",
     "TokenSpec",
     "Tokens",
+    "WeightsOrigin",
     "as_stored",
     "write_synthetic_cache",
 ]

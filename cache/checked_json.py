@@ -11,8 +11,8 @@ from typing import Any
 
 from avcil.errors import CacheError
 
-SCHEMA_VERSION = 2  # what is written
-READABLE_VERSIONS = (2,)
+SCHEMA_VERSION = 3  # what is written
+READABLE_VERSIONS = (2, 3)  # 2: where weights came from was a line of text
 _START = b'{\n  "checksum": "'
 _ZEROS = b"00000000"
 
@@ -61,7 +61,7 @@ def _check_version(version: object) -> None:
         readable = " and ".join(map(str, READABLE_VERSIONS))
         remedy = "upgrade it" if version > SCHEMA_VERSION else "extract again into another folder"
         raise CacheError(
-            f"the cache has schema version {version}; this avcil reads version {readable}: {remedy}"
+            f"the cache has schema version {version}; this avcil reads versions {readable}: {remedy}"
         )
 
 

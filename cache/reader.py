@@ -147,7 +147,7 @@ class TokenCache:
         content = {
             "format": folder.INFO_FORMAT,
             "schema_version": FINGERPRINT_VERSION,
-            **self.info.content(),
+            **self.info.content_in_words(),
         }
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         digest = hashlib.sha256(text.encode("utf-8"))

@@ -9,8 +9,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -23,7 +23,8 @@ DTYPES: dict[str, np.dtype[Any]] = {  # little-endian on every machine
     "int8": np.dtype("i1"),  # visual tokens only, with a scale each: see `row.quantise`
 }
 SCALE_DTYPE = np.dtype("<f2")
-_ORIGINS = {f"{kind}_encoder.{key}" for kind in ("visual", "audio") for key in ("weights", "weights_sha256")}
+WeightsKind = Literal["random", "hub", "file", "own"]
+_ENCODERS = ("visual_encoder", "audio_encoder")
 _SHA256 = re.compile("[0-9a-f]{64}")
 MAX_ID_BYTES = 1024
 MAX_TEXT_BYTES = 8192  # a label or a source; well below the csv module's limit for a field
@@ -64,30 +65,100 @@ class TokenSpec:
 
 
 @dataclass(frozen=True)
+class WeightsOrigin:
+    """Where the weights of an encoder came from. Fields that do not apply are empty.
+
+    Attributes:
+        kind: `random`, drawn anew; `hub`, a repository on the Hugging Face hub; `file`, a local file or
+            folder; `own`, whatever the encoder's owner states.
+        words: `random`: the seed; `hub` and `file`: the published format; `own`: anything.
+        repository: `hub`: OWNER/NAME.
+        commit: `hub`: the full hash.
+        file: `file`: name of the file or folder, without the folders around it.
+        sha256: `hub` and `file`: hexadecimal hash of the file that was read.
+
+    Raises:
+        CacheError: something else than text, an unknown kind, or a field that this kind needs is empty.
+    """
+
+    kind: WeightsKind = "own"
+    words: str = ""
+    repository: str = ""
+    commit: str = ""
+    file: str = ""
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            _utf8(f"{name} of the weights of an encoder", value)
+        if self.kind not in get_args(WeightsKind):
+            raise CacheError(f"weights of kind {self.kind!r}: expected {', '.join(get_args(WeightsKind))}")
+        needed = {"hub": ("repository", "commit"), "file": ("file",)}.get(self.kind, ())
+        for name in needed:
+            if not getattr(self, name):
+                raise CacheError(f"{name} of an encoder's weights of kind {self.kind!r} is empty")
+        if self.sha256 and not _SHA256.fullmatch(self.sha256):
+            raise CacheError(f"sha256 {self.sha256!r} of the weights of an encoder: expected a sha256")
+
+    def __str__(self) -> str:
+        """One line for people, the same that caches of version 2 hold."""
+        if self.kind == "random":
+            return f"random ({self.words})"
+        if self.kind == "hub":
+            return f"{self.words} {self.commit}, from {self.repository}@{self.commit}"
+        return f"{self.words} {self.file}" if self.kind == "file" else self.words
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any], where: str) -> "WeightsOrigin":
+        """Read the member `weights` of an encoder; raises `CacheError` for a bad key, named after `where`."""
+        stated = {one.name: str for one in fields(cls) if one.name in content}
+        _check_keys(content, {"kind": str, **stated}, where)
+        return cls(**content)
+
+    @classmethod
+    def from_words(cls, words: str, sha256: str = "") -> "WeightsOrigin":
+        """Read the line that caches of version 2 hold; whatever is not one of avcil's becomes `own`."""
+        origin = cls("own", words, sha256=sha256)
+        if found := re.fullmatch(r"random \((.*)\)", words):
+            origin = cls("random", found[1], sha256=sha256)
+        elif found := re.fullmatch(r"(.+) (\S+), from (\S+/\S+)@\2", words):
+            origin = cls("hub", found[1], repository=found[3], commit=found[2], sha256=sha256)
+        elif found := re.fullmatch(r"((?:Video|Audio)MAE(?:, \w+| Face)* (?:file|folder)) (.+)", words):
+            origin = cls("file", found[1], file=found[2], sha256=sha256)
+        return origin
+
+
+@dataclass(frozen=True)
 class EncoderInfo:
     """Which frozen encoder made the tokens.
 
     `fingerprint` is the hexadecimal sha256 of its configuration and weights and alone decides whether two
-    encoders are the same; `weights` says in words where they came from, `weights_sha256` is the hash of the
-    file they were read from, None (and not in `cache.json`) where there was none.
+    encoders are the same.
 
     Raises:
-        CacheError: something else than text, or `fingerprint` or `weights_sha256` is not 64 lower-case
-            hexadecimal digits.
+        CacheError: a name that is not text, or a fingerprint that is not 64 lower-case hexadecimal digits.
     """
 
     name: str
     fingerprint: str
-    weights: str
-    weights_sha256: str | None = None
+    weights: WeightsOrigin = field(default_factory=WeightsOrigin)
 
     def __post_init__(self) -> None:
-        for key in ("name", "weights"):
-            _utf8(f"{key} of an encoder", getattr(self, key))
-        for key in ("fingerprint", "weights_sha256"):
-            value = getattr(self, key)
-            if (key, value) != ("weights_sha256", None) and not _SHA256.fullmatch(str(value)):
-                raise CacheError(f"{key} {value!r} of encoder {self.name!r}: expected a sha256")
+        _utf8("name of an encoder", self.name)
+        if not _SHA256.fullmatch(str(self.fingerprint)):
+            raise CacheError(f"fingerprint {self.fingerprint!r} of encoder {self.name!r}: expected a sha256")
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any], where: str) -> "EncoderInfo":
+        """Read a member of `cache.json`, of version 2 too; raises `CacheError` for a bad key."""
+        if isinstance(content.get("weights"), str):  # version 2: in words, with the hash beside them
+            hashed = {"weights_sha256": str} if "weights_sha256" in content else {}
+            _check_keys(content, {"name": str, "fingerprint": str, "weights": str, **hashed}, where)
+            weights = WeightsOrigin.from_words(content["weights"], content.get("weights_sha256", ""))
+        else:
+            _check_keys(content, {"name": str, "fingerprint": str, "weights": dict}, where)
+            weights = WeightsOrigin.from_content(content["weights"], f"{where}weights.")
+        return cls(content["name"], content["fingerprint"], weights)
 
 
 @dataclass(frozen=True)
@@ -130,13 +201,23 @@ class CacheInfo:
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def content(self) -> dict[str, Any]:
-        """The fields as JSON holds them; what is unknown (`precision`, `weights_sha256`) is left out."""
+        """The fields as JSON holds them, without an unknown `precision` and empty texts in `weights`."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples become lists
-        for key in ("visual_encoder", "audio_encoder"):
-            if content[key]["weights_sha256"] is None:
-                del content[key]["weights_sha256"]
+        for key in _ENCODERS:
+            weights = content[key]["weights"]
+            content[key]["weights"] = {name: value for name, value in weights.items() if value}
         if not self.precision:
             del content["precision"]
+        return content
+
+    def content_in_words(self) -> dict[str, Any]:
+        """The content as version 2 had it, of which a cache's fingerprint is taken: `weights` is one line."""
+        content = self.content()
+        for key in _ENCODERS:
+            weights = content[key]["weights"]
+            content[key]["weights"] = str(WeightsOrigin(**weights))
+            if "sha256" in weights:
+                content[key]["weights_sha256"] = weights["sha256"]
         return content
 
     @classmethod
@@ -146,21 +227,17 @@ class CacheInfo:
         Raises:
             CacheError: a missing, unknown or bad key.
         """
-        encoder_keys = {"name": str, "fingerprint": str, "weights": str}
-        top = {key: dict for key in ("visual", "audio", "recipe", "visual_encoder", "audio_encoder")}
+        top = {key: dict for key in ("visual", "audio", "recipe", *_ENCODERS)}
         stated = {"precision": str} if "precision" in data else {}
         _check_keys(data, {**top, **stated}, "")
         for key in ("visual", "audio"):
             _check_keys(data[key], {"shape": list, "dtype": str}, f"{key}.")
-        for key in ("visual_encoder", "audio_encoder"):
-            hashed = {"weights_sha256": str} if "weights_sha256" in data[key] else {}
-            _check_keys(data[key], {**encoder_keys, **hashed}, f"{key}.")
         return cls(
             visual=TokenSpec(tuple(data["visual"]["shape"]), data["visual"]["dtype"]),
             audio=TokenSpec(tuple(data["audio"]["shape"]), data["audio"]["dtype"]),
             recipe=data["recipe"],
-            visual_encoder=EncoderInfo(**data["visual_encoder"]),
-            audio_encoder=EncoderInfo(**data["audio_encoder"]),
+            visual_encoder=EncoderInfo.from_content(data["visual_encoder"], "visual_encoder."),
+            audio_encoder=EncoderInfo.from_content(data["audio_encoder"], "audio_encoder."),
             precision=data.get("precision", ""),
         )
 
@@ -224,7 +301,10 @@ def _utf8(what: str, value: Any) -> bytes:
 
 
 def _compared(info: CacheInfo) -> dict[str, Any]:
-    return {key: value for key, value in _flat(info.content()).items() if key not in _ORIGINS}
+    content = info.content()
+    for key in _ENCODERS:
+        del content[key]["weights"]
+    return _flat(content)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:  # any JSON value

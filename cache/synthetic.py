@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec
+from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec, WeightsOrigin
 from avcil.cache.writer import CacheWriter
 from avcil.errors import CacheError
 
@@ -90,7 +90,7 @@ def _tokens(spec: SyntheticSpec, key: tuple[int, int, int]) -> tuple[np.ndarray,
 
 def _info(spec: SyntheticSpec) -> CacheInfo:
     fingerprint = hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode("ascii")).hexdigest()
-    encoder = EncoderInfo("synthetic", fingerprint, f"made up, seed {spec.seed}")
+    encoder = EncoderInfo("synthetic", fingerprint, WeightsOrigin("own", f"made up, seed {spec.seed}"))
     return CacheInfo(
         visual=TokenSpec((spec.time, spec.space, spec.width), "float16"),
         audio=TokenSpec((spec.width,), "float32"),

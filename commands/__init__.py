@@ -1,1 +1,1 @@
-"""Owns the commands, one module each: options in, rooms composed, words out. Computes nothing itself."""
+"""The commands, one module each: options in, rooms composed, words out. Nothing is computed here."""

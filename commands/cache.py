@@ -1,28 +1,30 @@
-"""`avcil cache`: look at a token cache, check it, mend it, take its tokens elsewhere."""
+"""`avcil cache`: what a token cache holds, its checksums, its labels, and its tokens as other files."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from avcil.commands.cache_import import cache_import
 from avcil.commands.console import err, out, printable, show
+from avcil.commands.options import AsJson
 
 if TYPE_CHECKING:
-    from avcil.cache.export import Form
     from avcil.cache.verify import Verification
 
 MAX_BAD_ROWS_SHOWN = 20
 
-app = typer.Typer(help="Look at a token cache, check it, take its tokens elsewhere.", no_args_is_help=True)
+app = typer.Typer(help="Inspect a token cache, check it, take its tokens elsewhere.", no_args_is_help=True)
 app.command("import")(cache_import)
 
 CachePath = Annotated[Path, typer.Argument(help="Folder of the token cache.", metavar="CACHE")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print all of it for other programs.")]
+ExportForm = Annotated[
+    Literal["npz", "npy"], typer.Option("--to", help="npz: one file a clip. npy: one file a split.")
+]
 
 
 @app.command()
@@ -102,7 +104,7 @@ def _show_verification(found: Verification, repaired: bool) -> None:
 def export(
     cache: CachePath,
     folder: Annotated[Path, typer.Option("--out", help="New folder for the files.")],
-    to: Annotated[str, typer.Option(help="npz: one file a clip. npy: one file a split.")] = "npz",
+    form: ExportForm = "npz",
 ) -> None:
     """Write the tokens as numpy files, with a table of ids, labels and splits.
 
@@ -115,7 +117,7 @@ def export(
     from avcil.report.progress import progress
 
     with progress(err, "exporting") as on_progress:
-        count = write(TokenCache(cache), folder, cast("Form", to), on_progress)
+        count = write(TokenCache(cache), folder, form, on_progress)
     out.print(f"{count} clips: {folder}", markup=False)
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avcil.commands.console import err, exclusive, out, printable, show, write
+from avcil.commands.options import AsJson, AsLatex
 
 if TYPE_CHECKING:
-    from avcil.report.comparison import Comparison, Comparisons
+    from avcil.report.comparison import Comparison
 
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json", ".html": "html"}
 
@@ -23,8 +24,8 @@ def compare(
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with every number, as fractions.")] = False,
-    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX, with booktabs.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    latex: AsLatex = False,
+    as_json: AsJson = False,
     html: Annotated[bool, typer.Option("--html", help="Write a page, compare.html or --out.")] = False,
     file: Annotated[
         Path | None,
@@ -39,7 +40,7 @@ def compare(
     """
     from avcil.errors import ConfigError
     from avcil.files import write_text
-    from avcil.report.comparison_text import FORMATS
+    from avcil.report.comparison_tables import FORMATS
     from avcil.report.pages.compare import compare_page
 
     chosen = exclusive({"markdown": markdown, "csv": csv, "latex": latex, "json": as_json, "html": html})
@@ -49,11 +50,11 @@ def compare(
                 f"--out {file}: its ending is none of {', '.join(SUFFIXES)}; say --markdown or so"
             )
         chosen = SUFFIXES[file.suffix]
-    found = compare_runs(runs, baseline)
+    tables = compared(runs, baseline)
     if chosen is None:
-        show_comparisons(found.tables)
+        show_comparisons(tables)
         return
-    text = {**FORMATS, "html": compare_page}[chosen](found.tables)
+    text = {**FORMATS, "html": compare_page}[chosen](tables)
     if chosen == "html":
         file = file or Path("compare.html")
     if file is None:
@@ -63,33 +64,26 @@ def compare(
         out.print(f"written: {file}", markup=False)
 
 
-def compare_runs(runs: Sequence[Path], baseline: str | None = None) -> Comparisons:
-    """Read and compare runs; say on standard error which stand in no table, and why there are several."""
-    from avcil.errors import RunError
-    from avcil.report.comparison import compare
-    from avcil.train.record.results import read_runs
+def compared(runs: Sequence[Path], baseline: str | None = None) -> list[Comparison]:
+    """Compare runs; say on standard error which stand in no table, and why there are several."""
+    from avcil.report.comparison import compare_runs
 
-    found = read_runs(runs)
-    if not found.finished:
-        raise RunError(f"no run is finished: {'; '.join(found.unfinished)}")
-    comparisons = compare(found.finished, baseline)
-    for line in [*found.unfinished, *comparisons.left_out]:
+    found = compare_runs(runs, baseline)
+    for line in found.left_out:
         err.print(printable(f"left out: {line}"), markup=False)
-    if len(comparisons.tables) > 1:
+    if len(found.tables) > 1:
         err.print("these runs differ in tokens, classes or steps and stand in a table for each")
-    return comparisons
+    return found.tables
 
 
 def show_comparisons(comparisons: Sequence[Comparison]) -> None:
     """Print a table for each, and what its numbers mean."""
     from avcil.report.comparison import METRICS
-    from avcil.report.comparison_text import cells, columns, heading, legend
-    from avcil.report.tables import plain_table
+    from avcil.report.comparison_tables import comparison_table
     from avcil.train.record.metrics import DEFINITIONS
 
     for one in comparisons:
-        show(plain_table(heading(one), columns(one), [cells(one, row) for row in one.rows], text_columns=2))
-        out.print(legend(one), markup=False)
+        show(comparison_table(one))
         out.print()
     for metric in METRICS:
         out.print(f"{metric.replace('_', ' ')}: {DEFINITIONS[metric]}", markup=False)

@@ -1,4 +1,4 @@
-"""Owns the two consoles and how commands speak on them; knows no command."""
+"""The two consoles, and how tables, documents and commands are printed on them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.measure import Measurement
+from rich.text import Text
 
 from avcil.report.labels import printable as printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from avcil.report.table import Table
 
 # Without emoji, or the :x: of a user's path or module:NAME would be drawn as one.
 out = Console(soft_wrap=True, highlight=False, emoji=False)
@@ -19,16 +20,26 @@ err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 NARROW = 50  # columns; below, wrapping prose would take numbers and their names away
 
 
-def show(table: Table, *, prose: bool = False) -> None:
+def show(table: Table) -> None:
     """Print a table at its own width: a file or a pipe has no edge, and a narrow terminal may wrap.
 
-    One that holds `prose` is wrapped at a terminal's edge instead, unless that leaves it no room.
+    One that holds prose is wrapped at a terminal's edge instead, unless that leaves it no room.
     """
-    if prose and out.is_terminal and out.width >= NARROW:
-        out.print(table, soft_wrap=False)
-        return
-    table.width = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
-    out.print(table)
+    drawn = table.terminal()
+    if not (table.prose and _wraps()):
+        drawn.width = Measurement.get(out, out.options.update(max_width=10_000), drawn).maximum
+    out.print(drawn, soft_wrap=drawn.width is not None)
+    if table.note:
+        out.print(table.note, markup=False)
+
+
+def show_prose(text: str) -> None:
+    """Print a paragraph, wrapped between words at a terminal's edge."""
+    out.print(Text(text), soft_wrap=not _wraps())
+
+
+def _wraps() -> bool:
+    return out.is_terminal and out.width >= NARROW
 
 
 def write(text: str) -> None:
@@ -36,7 +47,7 @@ def write(text: str) -> None:
     sys.stdout.write(text)
 
 
-def say(command: str) -> None:
+def show_command(command: str) -> None:
     """Print a command as one that could be typed."""
     out.print(f"\n$ {command}", markup=False, style="bold")
 

@@ -1,22 +1,20 @@
-"""`avcil doctor`: what works on this machine, and the command that mends what does not."""
+"""`avcil doctor`: what works on this machine, and the command that repairs what does not."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 
 from avcil.commands.console import out, printable
+from avcil.commands.options import AsJson
 
 MARKS = {"ok": "ok", "broken": "BROKEN", "absent": "-"}
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
-) -> None:
-    """Try what avcil needs here, and say what mends what does not work.
+def doctor(as_json: AsJson = False) -> None:
+    """Try what avcil needs here, and say what repairs what does not work.
 
     BROKEN stands before what extract, train or eval need, and the exit code
     is 1. What would be useful and is absent has a dash. Example:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from avcil.commands.console import err, out, printable
+from avcil.commands.options import AllowMissing, Batch, Decoder, TokenStorage, Workers
 
 if TYPE_CHECKING:
     from avcil.extract.engine import ExtractOptions, Space
-    from avcil.extract.media.contract import Backend, Track
     from avcil.extract.sources.clip import Clip
     from avcil.extract.sources.manifest import Manifest
-    from avcil.extract.tokens import Precision, TokenType
 
 MAX_CLASSES_SHOWN = 7
+
+RecipeName = Annotated[
+    Literal["recommended", "released", "released-ave"],
+    typer.Option(help="How clips are prepared: recommended, or as the published scripts do."),
+]
+ListFormat = Annotated[
+    Literal["auto", "folder", "csv", "ave", "vggsound", "kinetics", "authors"],
+    typer.Option(help="What SOURCE is (see docs/sources.md)."),
+]
+EncoderPrecision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: fp16 on a GPU, fp32 on a CPU.")
+]
 
 
 def extract(
@@ -39,12 +50,8 @@ def extract(
         str | None,
         typer.Option(help="Folder, file, NAME[@REVISION] on the hub; 'random' to try the plumbing."),
     ] = None,
-    recipe: Annotated[
-        str, typer.Option(help="recommended, or as the published scripts: released, released-ave.")
-    ] = ("recommended"),
-    format: Annotated[
-        str, typer.Option(help="folder, csv, ave, vggsound, kinetics or authors (see docs/sources.md).")
-    ] = "auto",
+    recipe: RecipeName = "recommended",
+    format: ListFormat = "auto",
     videos: Annotated[
         Path | None, typer.Option(help="Folder of a list's videos.", show_default="where SOURCE is")
     ] = None,
@@ -55,26 +62,16 @@ def extract(
         str, typer.Option(help="For class folders without splits: counts 16/4/4 or shares 0.8/0.1/0.1.")
     ] = "0.8/0.1/0.1",
     split_seed: Annotated[int, typer.Option(help="Which clips go to which split.")] = 0,
-    decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Decoding processes; 0 decodes here.", show_default="cores")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Clips per encoder pass.", show_default="8, 32 on a GPU")
-    ] = None,
+    decoder: Decoder = "auto",
+    workers: Workers = None,
+    batch: Batch = None,
     devices: Annotated[
         str, typer.Option(help="auto (every GPU, else the CPU), cpu, or a list like cuda:0,cuda:1.")
     ] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="auto (fp16 on a GPU, fp32 on a CPU), fp32, bf16 or fp16.")
-    ] = "auto",
-    tokens: Annotated[
-        str, typer.Option(help="How visual tokens are stored: float16, float32, or int8 at half the size.")
-    ] = "float16",
+    precision: EncoderPrecision = "auto",
+    tokens: TokenStorage = "float16",
     deadline_s: Annotated[float, typer.Option(min=1.0, help="Seconds a clip may take to decode.")] = 60.0,
-    allow_missing: Annotated[
-        str | None, typer.Option(help="audio: encode clips without sound with silence, and flag them.")
-    ] = None,
+    allow_missing: AllowMissing = None,
     retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
     compile: Annotated[bool, typer.Option(help="Run the encoders through torch.compile.")] = False,
 ) -> None:
@@ -85,11 +82,11 @@ def extract(
     avcil extract videos/ --out cache --visual-weights videomae-base/ --audio-weights audiomae.pth
     """
     from avcil.extract.engine import ExtractOptions
-    from avcil.extract.sources.manifest import Format, SourceOptions, read_manifest
+    from avcil.extract.sources.manifest import SourceOptions, read_manifest
     from avcil.extract.sources.splits import SplitRule
 
     rule = SplitRule.parse(split, seed=split_seed)
-    manifest = read_manifest(source, SourceOptions(cast("Format", format), videos, only, rule))
+    manifest = read_manifest(source, SourceOptions(format, videos, only, rule))
     _show_coverage(manifest)
     options = ExtractOptions(
         visual_encoder=visual_encoder,
@@ -97,15 +94,15 @@ def extract(
         visual_weights=visual_weights,
         audio_weights=audio_weights,
         recipe=recipe,
-        decoder=cast("Backend", decoder),
+        decoder=decoder,
         workers=workers,
         batch=batch,
         device=devices,
-        precision=cast("Precision", precision),
-        tokens=cast("TokenType", tokens),
+        precision=precision,
+        tokens=tokens,
         deadline_s=deadline_s,
         retry_failed=retry_failed,
-        allow_missing=frozenset({cast("Track", allow_missing)} if allow_missing else ()),
+        allow_missing=frozenset({allow_missing} if allow_missing else ()),
         compile=compile,
     )
     run_extraction(list(manifest.clips), cache, options)
@@ -117,16 +114,16 @@ def _show_coverage(manifest: Manifest) -> None:
     if manifest.missing:
         n = len(manifest.clips)
         err.print(f"{len(manifest.missing)} of {n} videos are missing; there are, by class:", markup=False)
-        lacking = [one for one in manifest.coverage() if one.present < one.listed]
-        for one in lacking[:MAX_CLASSES_SHOWN]:
+        partial = [one for one in manifest.coverage() if one.present < one.listed]
+        for one in partial[:MAX_CLASSES_SHOWN]:
             share = f"{100 * one.present / one.listed:.0f} %"
             line = f"  {share:>5}  {one.present} of {one.listed}  {one.label}"
             err.print(printable(line), markup=False)
-        if len(lacking) > MAX_CLASSES_SHOWN:
-            err.print(f"  and {len(lacking) - MAX_CLASSES_SHOWN} more classes lack some", markup=False)
-    if manifest.unplaced:
-        named = ", ".join(manifest.unplaced[:3])
-        n = len(manifest.unplaced)
+        if len(partial) > MAX_CLASSES_SHOWN:
+            err.print(f"  and {len(partial) - MAX_CLASSES_SHOWN} more classes lack some", markup=False)
+    if manifest.unresolved:
+        named = ", ".join(manifest.unresolved[:3])
+        n = len(manifest.unresolved)
         line = f"{n} listed ids are left out, no class or no clip goes with them: {named}"
         err.print(printable(line), markup=False)
 

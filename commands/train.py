@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.compare import compare_runs, show_comparisons
+from avcil.commands.compare import compared, show_comparisons
 from avcil.commands.console import err, out
+from avcil.train.config import Fidelity, Modality, Precision, Select
+from avcil.train.methods import METHODS
+from avcil.train.protocol_file import ProtocolFile, load_protocol, preset_names
 
 if TYPE_CHECKING:
     from avcil.cache import TokenCache
     from avcil.train.plan import Plan
     from avcil.train.record.run_folder import RunFolder
-    from avcil.train.tokens.budget import TokenPlan
-
-CHANGED = ", changed"  # of a protocol that options override: its numbers are not the protocol's
+    from avcil.train.tokens.budget import TokenPlacement
 
 
 def train(
@@ -30,21 +30,18 @@ def train(
     run: Annotated[Path, typer.Option("--out", help="Run folder to write or to go on with.")],
     method: Annotated[
         str | None,
-        typer.Option(
-            help="finetune, lwf, icarl-nme, icarl-fc, ss-il, afc-nme, afc-lsc, avcil, upper-bound, or your "
-            "own package.module:NAME.",
-            show_default="avcil",
-        ),
+        typer.Option(help=f"{', '.join(METHODS)}, or your own package.module:NAME.", show_default="avcil"),
     ] = None,
-    modality: Annotated[str | None, typer.Option(help="audio-visual, audio or visual.")] = None,
+    modality: Annotated[
+        Modality | None, typer.Option(help="Which tokens to learn from.", show_default="audio-visual")
+    ] = None,
     fidelity: Annotated[
-        str | None, typer.Option(help="released (as the published program) or corrected (as the papers).")
+        Fidelity | None,
+        typer.Option(help="As the published program, or as the papers.", show_default="released"),
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(
-            help="ave-ci, ave-ci-7x4, ks-ci, vs100-ci, demo or a TOML file; other options override it."
-        ),
+        typer.Option(help=f"{', '.join(preset_names())} or a TOML file; other options override it."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Cut the classes into this many steps.")] = None,
     classes_per_step: Annotated[int | None, typer.Option(help="Or into steps of this many.")] = None,
@@ -68,12 +65,12 @@ def train(
         str | None, typer.Option(help="Several orders of the classes like 0,1: each with every seed.")
     ] = None,
     select: Annotated[
-        str | None, typer.Option(help="best_val or last epoch of a step.", show_default="best_val")
+        Select | None, typer.Option(help="Which epoch of a step is kept.", show_default="best_val")
     ] = None,
     precision: Annotated[
-        str | None,
+        Precision | None,
         typer.Option(
-            help="fp32, fp64 or auto: faster, products in float16 on a GPU, in bfloat16 on CPUs that can.",
+            help="auto is faster: products in float16 on a GPU, in bfloat16 on CPUs that can.",
             show_default="fp32",
         ),
     ] = None,
@@ -94,37 +91,26 @@ def train(
     """
     from avcil.cache import TokenCache
     from avcil.errors import ConfigError, RunError
-    from avcil.train.config import RunConfig
-    from avcil.train.methods import METHODS
     from avcil.train.plan import plan_run
-    from avcil.train.protocol_file import ProtocolFile, load_protocol
     from avcil.train.record.run_folder import is_run
     from avcil.train.sweep import parse_seeds, sweep
 
     for one, several, option in ((seed, seeds, "seed"), (order_seed, order_seeds, "order-seed")):
         if one is not None and several is not None:
             raise ConfigError(f"--{option} and --{option}s exclude each other; give one of them")
-    cut = {"steps": steps, "classes_per_step": classes_per_step, "base": base, "increment": increment}
-    file = load_protocol(protocol) if protocol else ProtocolFile(RunConfig(), {})
-    own = file.config.protocol  # gives way, in its cut and its memory, to what is asked for
-    if any(option is not None for option in cut.values()):
-        own = own.uncut()
-    if memory is not None or memory_per_class is not None:
-        own = replace(own, memory=None, memory_per_class=None)
-    file = file.changed(protocol=own)
-    file.require_methods(METHODS)
-    changed = (*cut.values(), memory, memory_per_class, order_seed, order_seeds, epochs, select)
-    if protocol and any(option is not None for option in changed):
-        file = file.changed(name=f"{file.config.name.removesuffix(CHANGED)}{CHANGED}")
-    config = file.configuration(
-        method=method,
+    shuffled = order_seed is not None or order_seeds is not None
+    config = (load_protocol(protocol) if protocol else ProtocolFile()).configuration(
         modality=modality,
         fidelity=fidelity,
+        method={"name": method},
         protocol={
-            **cut,
+            "steps": steps,
+            "classes_per_step": classes_per_step,
+            "base": base,
+            "increment": increment,
             "memory": memory,
             "memory_per_class": memory_per_class,
-            "order": None if order_seed is None else "shuffled",
+            "order": "shuffled" if shuffled else None,
             "order_seed": order_seed,
         },
         training={
@@ -139,7 +125,7 @@ def train(
     tokens = TokenCache(*caches)
     if seeds is None and order_seeds is None:
         plan = plan_run(tokens, config)
-        _note_lacking(tokens)
+        _note_missing_tokens(tokens)
         run_training(plan, run, tensorboard)
         out.print(f"run: {run}\nnext: avcil eval {quote(str(run))}", markup=False)
         return
@@ -151,12 +137,12 @@ def train(
         parse_seeds(order_seeds, "--order-seeds") if order_seeds is not None else (),
     )
     plans = {run / name: plan_run(tokens, one) for name, one in runs.items()}
-    _note_lacking(tokens)
+    _note_missing_tokens(tokens)
     run_sweep(plans, tensorboard)
     out.print(f"\nruns: {run}\nnext: avcil compare {quote(str(run))}", markup=False)
 
 
-def _note_lacking(cache: TokenCache) -> None:
+def _note_missing_tokens(cache: TokenCache) -> None:
     """An extraction that was stopped must not pass for a small data set."""
     listed, present = len(cache.clips), len(cache.present())
     if present < listed:
@@ -171,7 +157,7 @@ def run_sweep(plans: Mapping[Path, Plan], tensorboard: bool) -> None:
         out.print(f"run {number} of {len(plans)}: {path}", markup=False)
         run_training(plan, path, tensorboard)
     out.print()
-    show_comparisons(compare_runs(list(plans)).tables)
+    show_comparisons(compared(list(plans)))
 
 
 def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFolder:
@@ -185,7 +171,7 @@ def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFo
     sizes = "+".join(map(str, plan.protocol.step_sizes))
     replay = f", memory {plan.protocol.memory}" if plan.method.replays else ""
     out.print(
-        f"{config.method}, {config.modality}, {config.fidelity}: {sizes} classes{replay}, "
+        f"{config.method.name}, {config.modality}, {config.fidelity}: {sizes} classes{replay}, "
         f"{config.training.epochs} epochs a step, {plan.device}, {plan.arithmetic}",
         markup=False,
     )
@@ -211,7 +197,7 @@ def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFo
                 markup=False,
             )
 
-        def on_tokens(step: int, tokens: TokenPlan) -> None:
+        def on_tokens(step: int, tokens: TokenPlacement) -> None:
             out.print(f"  {tokens}", markup=False)
 
         return train_run(plan, run_path, on_progress=on_progress, on_step=on_step, on_tokens=on_tokens)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avcil.cache import CacheClip, CacheInfo, CacheWriter, EncoderInfo, TokenSpec
+from avcil.cache import CacheClip, CacheInfo, CacheWriter, EncoderInfo, TokenSpec, WeightsOrigin
 
 T, S, D = 4, 9, 16
 
@@ -30,12 +30,13 @@ def main(path: Path) -> None:
         for label in range(8)
         for i in range(12)
     ]
+    origin = WeightsOrigin("own", "where the weights came from, in your words")
     info = CacheInfo(
         visual=TokenSpec((T, S, D), "float16"),  # or float32, or int8
         audio=TokenSpec((D,), "float32"),
         recipe={"name": "made up", "distance": 2.0},  # anything that decides what the tokens are
-        visual_encoder=EncoderInfo("my-eye", fingerprint("eye 1"), "where its weights came from"),
-        audio_encoder=EncoderInfo("my-ear", fingerprint("ear 1"), "where its weights came from"),
+        visual_encoder=EncoderInfo("my-eye", fingerprint("eye 1"), origin),
+        audio_encoder=EncoderInfo("my-ear", fingerprint("ear 1"), origin),
     )
     with CacheWriter.open(path, info, clips) as writer:
         for clip_id in writer.missing:  # write several at once where you can: it is faster

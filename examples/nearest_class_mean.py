@@ -8,14 +8,48 @@ stays right: nothing of an old class has to be kept but that one vector. `docs/m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.train.methods.contract import Method, Objective, Readout, StepContext, cross_entropy_objective
-from avcil.train.network.model import NetworkOutput
+from avcil.train.config import require_weight
+from avcil.train.methods.head import Head
+from avcil.train.methods.method import Method, Objective, StepContext, cross_entropy_objective
+from avcil.train.network.inference import unit_features
+from avcil.train.network.model import AudioVisualNetwork
+from avcil.train.tokens.batches import StepTokens
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`[method]` of a protocol file, beside the method's name."""
+
+    shrinkage: float = 0.0  # how far every class mean is drawn towards the mean of all
+
+    def __post_init__(self) -> None:
+        require_weight("method.shrinkage", self.shrinkage)
+
+
+@dataclass(frozen=True)
+class ClassMeans(Head):
+    """The mean unit feature [C, D] of every class; saved with the step."""
+
+    means: Tensor | None = None
+
+    def grow(self, context: StepContext) -> ClassMeans:
+        """The means of the step before and those of the new classes."""
+        settings: Settings = context.settings
+        features, labels = context.unit_features(), context.labels
+        new = torch.stack([features[labels == c].mean(dim=0) for c in context.tasks[context.step]])
+        new = new + settings.shrinkage * (features.mean(dim=0) - new)
+        return ClassMeans(new if self.means is None else torch.cat([self.means, new]))
+
+    def scores(self, network: AudioVisualNetwork, tokens: StepTokens) -> Tensor:
+        """Cosine [n, C] between a clip's feature and every class mean."""
+        assert self.means is not None
+        return unit_features(network, tokens) @ F.normalize(self.means, dim=1).T
 
 
 def prepare(context: StepContext) -> Objective | None:
@@ -23,16 +57,10 @@ def prepare(context: StepContext) -> Objective | None:
     return cross_entropy_objective(context) if context.step == 0 else None
 
 
-def keep(context: StepContext) -> dict[str, Tensor]:
-    """The mean unit feature [C, D] of every class: those of the step before and the new ones."""
-    features, labels = context.unit_features(), context.labels
-    new = [features[labels == column].mean(dim=0) for column in context.tasks[context.step]]
-    return {"means": torch.cat([*context.kept.values(), torch.stack(new)])}
-
-
-def scores(output: NetworkOutput, kept: Mapping[str, Tensor]) -> Tensor:
-    """Cosine [B, C] between a clip's feature and every class mean."""
-    return F.normalize(output.fused, dim=1) @ F.normalize(kept["means"], dim=1).T
-
-
-NEAREST_CLASS_MEAN = Method(name="nearest-class-mean", prepare=prepare, readout=Readout(scores, keep))
+NEAREST_CLASS_MEAN = Method(
+    name="nearest-class-mean",
+    title="nearest class mean",
+    prepare=prepare,
+    settings=Settings,
+    head=ClassMeans,
+)

@@ -9,10 +9,14 @@ them. These have random weights, always the same, unless `--visual-weights` name
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
-from avcil.extract.encoders.contract import FramesInput, MelInput, OwnEncoder
+from avcil.cache import WeightsOrigin
+from avcil.extract.encoders.encoder import Encoder
+from avcil.extract.encoders.inputs import FramesInput, MelInput
 
 N_FRAMES, GRID, VISUAL_WIDTH, AUDIO_WIDTH = 16, 2, 32, 24
 
@@ -52,26 +56,32 @@ class SoundNet(nn.Module):
         return vectors
 
 
-def visual(weights: str | None) -> OwnEncoder:
+def visual(weights: str | None) -> Encoder:
     """Make the visual encoder; `weights` is what follows `--visual-weights`, or None."""
-    return OwnEncoder(
+    return Encoder(
         module=_with_weights(FrameNet, weights),
         name="example-frames",
         input=FramesInput(n_frames=N_FRAMES, image_size=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         token_shape=(N_FRAMES, GRID**2, VISUAL_WIDTH),
-        weights=weights or "random (seed 0)",
+        weights=_origin(weights),
     )
 
 
-def audio(weights: str | None) -> OwnEncoder:
+def audio(weights: str | None) -> Encoder:
     """Make the audio encoder; `weights` is what follows `--audio-weights`, or None."""
-    return OwnEncoder(
+    return Encoder(
         module=_with_weights(SoundNet, weights),
         name="example-mel",
         input=MelInput(mel_frames=384, mel_bins=64, sample_rate_hz=16_000),
         token_shape=(AUDIO_WIDTH,),
-        weights=weights or "random (seed 0)",
+        weights=_origin(weights),
     )
+
+
+def _origin(weights: str | None) -> WeightsOrigin:
+    if weights is None:
+        return WeightsOrigin("random", "seed 0")
+    return WeightsOrigin("file", "state dict", file=Path(weights).name)
 
 
 def _with_weights(make: type[nn.Module], weights: str | None) -> nn.Module:

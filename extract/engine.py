@@ -18,7 +18,7 @@ from typing import get_args
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache
 from avcil.errors import CacheError, ConfigError, EncoderError, ManifestError
 from avcil.extract.devices import device_names, run_on_devices
-from avcil.extract.encoders.registry import build_audio_encoder, build_visual_encoder
+from avcil.extract.encoders.registry import build_encoder
 from avcil.extract.media.contract import Backend, Track
 from avcil.extract.pipeline import Counts, Plan, StageTimes, run_pipeline
 from avcil.extract.recipe import RECIPES
@@ -96,7 +96,7 @@ class Space:
 
 @dataclass(frozen=True)
 class Failure:
-    """A clip without tokens: its id, one of `decode.KINDS`, and the detail for people."""
+    """A clip without tokens: its id, one of `FAILURE_KINDS`, and the detail for people."""
 
     id: str
     kind: str
@@ -137,8 +137,8 @@ class ExtractSummary:
 
 def build_token_encoder(options: ExtractOptions) -> TokenEncoder:
     """Build both encoders with the recipe on the device; raises `EncoderError`."""
-    visual = build_visual_encoder(options.visual_encoder, options.visual_weights)
-    audio = build_audio_encoder(options.audio_encoder, options.audio_weights)
+    visual = build_encoder("visual", options.visual_encoder, options.visual_weights)
+    audio = build_encoder("audio", options.audio_encoder, options.audio_weights)
     recipe = RECIPES[options.recipe]
     return TokenEncoder.make(
         visual,

@@ -16,9 +16,8 @@ from torch import Tensor
 from torchaudio.compliance import kaldi
 from torchaudio.functional import resample
 
-from avcil.extract.encoders.contract import FramesInput, MelInput, WaveformInput
+from avcil.extract.encoders.inputs import FramesInput, MelInput, WaveformInput
 from avcil.extract.media.contract import DecodeRequest, failure
-from avcil.extract.media.frame_rules import FrameRule
 
 MAX_ASPECT = 8.0  # beyond it the far ends are cut before resizing: the centre crop never shows them
 MAX_RATE_PARTS = 2000  # larger numerators make torchaudio's resampling kernel a matter of gigabytes
@@ -29,7 +28,7 @@ class Recipe:
     """Every constant between a decoded clip and the encoders' input: data, stored with the cache.
 
     `mel_mean`, `mel_std`: log-mel x becomes (x - mean) / (2 * std), or stays as it is where both are None;
-    padding to `mel_frames` is with 0 after that. `frame_fps`: see `FrameRule`. `crop`: shortest side to
+    padding to `mel_frames` is with 0 after that. `frame_fps`: see `DecodeRequest`. `crop`: shortest side to
     `image_size` (bilinear, antialiased), then the centre. `wave_samples`: the encoder hears the waveform, cut
     or padded to so many samples, and what is said of the spectrogram does not matter; None: it does.
     """
@@ -53,7 +52,7 @@ class Recipe:
 
     def request(self, start_s: float | None = None, end_s: float | None = None) -> DecodeRequest:
         """Say what to decode of a clip for this recipe (window in s)."""
-        return DecodeRequest(self.n_frames, FrameRule(self.frame_fps), start_s, end_s)
+        return DecodeRequest(self.n_frames, self.frame_fps, start_s, end_s)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the recipe as plain JSON values; `wave_samples` only where there is something to say."""

@@ -14,7 +14,8 @@ from torch import Tensor
 from avcil.cache import CacheInfo, Tokens, TokenSpec
 from avcil.errors import EncoderError
 from avcil.extract.encoders.compiled import FixedBatch, Forward
-from avcil.extract.encoders.registry import AudioEncoder, VisualEncoder
+from avcil.extract.encoders.encoder import Encoder
+from avcil.extract.encoders.inputs import FramesInput
 from avcil.extract.prepare import PreparedClip
 from avcil.extract.recipe import Recipe, normalise
 
@@ -30,8 +31,8 @@ class TokenEncoder:
     `tokens` is the number type that a cache stores visual tokens in.
     """
 
-    visual: VisualEncoder
-    audio: AudioEncoder
+    visual: Encoder
+    audio: Encoder
     recipe: Recipe
     device: torch.device
     dtype: torch.dtype
@@ -42,8 +43,8 @@ class TokenEncoder:
     @classmethod
     def make(
         cls,
-        visual: VisualEncoder,
-        audio: AudioEncoder,
+        visual: Encoder,
+        audio: Encoder,
         recipe: Recipe,
         device: str,
         precision: Precision,
@@ -62,6 +63,7 @@ class TokenEncoder:
         visual.module.to(place)
         audio.module.to(place)
         see, hear = (FixedBatch(m) if compiled else m for m in (visual.module, audio.module))
+        assert isinstance(visual.input, FramesInput) and not isinstance(audio.input, FramesInput)
         fitted = recipe.fitted(visual.input, audio.input)
         return cls(visual, audio, fitted, place, _DTYPES[name], see=see, hear=hear, tokens=tokens)
 
@@ -104,8 +106,8 @@ class TokenEncoder:
         with self._memory_for(count), torch.inference_mode(), mixed:
             visual = self.see(normalise(frames, self.recipe))
             audio = self.hear(mel)
-        _require_shape(visual, (count, *self.visual.token_shape), self.visual.info.name)
-        _require_shape(audio, (count, *self.audio.token_shape), self.audio.info.name)
+        _require_shape(visual, (count, *self.visual.token_shape), self.visual.name)
+        _require_shape(audio, (count, *self.audio.token_shape), self.audio.name)
         visual = visual.float() if self.tokens == "float32" else visual.half()  # int8 is coarser than both
         return Tokens(visual=visual.cpu().numpy(), audio=audio.float().cpu().numpy())
 

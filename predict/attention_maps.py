@@ -1,4 +1,4 @@
-"""Owns what can be read off the attention maps of one clip: where a class was looked for, and how it drifted.
+"""What the attention maps of one clip show: where a class draws on, and how far the maps drifted.
 
 Pure functions. Letters: T time (tubelets), S space (patches), D width, C classes seen.
 """
@@ -20,7 +20,7 @@ Reduction = Literal["class", "mean"]
 
 @dataclass(frozen=True)
 class ReducedMaps:
-    """Attention with one weight per place and moment, instead of one per channel.
+    """Attention with one weight per position and moment, instead of one per channel.
 
     Attributes:
         spatial: [T, S], sums to 1 over S.

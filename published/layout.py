@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avcil.cache.schema import CacheClip, EncoderInfo
+from avcil.cache.schema import CacheClip, EncoderInfo, WeightsOrigin
 from avcil.errors import CacheError, ManifestError
 from avcil.extract.sources.authors import CLIPS_NAME, read_authors
 from avcil.published.features import Features
@@ -88,7 +88,8 @@ def released_encoder(kind: str, name: str) -> EncoderInfo:
     whose weights are known have another one and are not mixed with these.
     """
     words = f"not published; {kind} features as released by the authors of AV-CIL (ICCV 2023)"
-    return EncoderInfo(f"{name}-released", hashlib.sha256(words.encode("ascii")).hexdigest(), words)
+    fingerprint = hashlib.sha256(words.encode("ascii")).hexdigest()
+    return EncoderInfo(f"{name}-released", fingerprint, WeightsOrigin("own", words))
 
 
 def released_shapes(

@@ -1,1 +1,1 @@
-"""Owns what people see of a run: tables, progress. Reads results; trains and decodes nothing."""
+"""What people see of runs and caches: tables, pages, pictures, progress."""

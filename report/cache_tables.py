@@ -1,15 +1,15 @@
-"""Owns how a cache looks on a terminal: what it holds, which classes lack clips."""
+"""What a cache holds in lines, and the classes that lack clips in a table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.table import Table
-from rich.text import Text
-
+from avcil.cache.schema import WeightsOrigin
 from avcil.cache.summary import CacheSummary, Coverage
 from avcil.report.labels import shortened
-from avcil.report.tables import NAME_WIDTH
+from avcil.report.table import Column, Table
+
+NAME_WIDTH = 26
 
 
 def cache_lines(summary: CacheSummary) -> list[str]:
@@ -25,7 +25,8 @@ def cache_lines(summary: CacheSummary) -> list[str]:
     ]
     for kind in ("visual", "audio"):
         encoder = content[f"{kind}_encoder"]
-        lines.append(f"{kind} encoder: {encoder['name']} {encoder['fingerprint'][:12]}, {encoder['weights']}")
+        weights = WeightsOrigin(**encoder["weights"])
+        lines.append(f"{kind} encoder: {encoder['name']} {encoder['fingerprint'][:12]}, {weights}")
     for title, counts in (("failed", summary.failures), ("flagged", summary.flags)):
         if counts:
             lines.append(f"{title}: {', '.join(f'{count} {kind}' for kind, count in counts.items())}")
@@ -33,16 +34,13 @@ def cache_lines(summary: CacheSummary) -> list[str]:
 
 
 def coverage_table(summary: CacheSummary) -> Table:
-    """Clips with tokens of every class and split, the number of listed ones where some lack."""
-    table = Table(box=None, header_style="dim", title_style="bold", title_justify="left")
-    table.title = "clips with tokens"
-    table.add_column("")
-    for split in summary.splits:
-        table.add_column(split, justify="right")
-    for label, splits in summary.classes.items():
-        table.add_row(Text(shortened(label, NAME_WIDTH)), *_cells(splits))
-    table.add_row("all", *_cells(summary.splits), style="bold")
-    return table
+    """Clips with tokens of every class and split, and the number of listed ones where it is another."""
+    return Table(
+        "clips with tokens",
+        [Column("", "left"), *map(Column, summary.splits)],
+        [[shortened(label, NAME_WIDTH), *_cells(splits)] for label, splits in summary.classes.items()],
+        foot=["all", *_cells(summary.splits)],
+    )
 
 
 def _cells(splits: Mapping[str, Coverage]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Owns which runs stand beside each other, and their statistics over seeds; knows no format and no cache.
+"""Runs beside each other: which share a table and a row, and their statistics over seeds.
 
 Runs share a table when they learnt the same classes in the same steps from the same tokens. They share a row
 when they differ in nothing but the seeds.
@@ -7,14 +7,15 @@ when they differ in nothing but the seeds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from avcil.errors import ConfigError
+from avcil.errors import ConfigError, RunError
 from avcil.report.statistics import PairedDifference, Sample, paired_difference, sample
-from avcil.report.words import METHOD_TITLES
-from avcil.train.config import RunConfig
-from avcil.train.record.results import FinishedRun
+from avcil.train.config import RunConfig, flat_table
+from avcil.train.methods import METHODS
+from avcil.train.record.results import FinishedRun, read_runs
 
 METRICS = ("mean_accuracy", "last_accuracy", "average_forgetting")
 MODALITY_ORDER = ("audio", "visual", "audio-visual")  # as in the published tables
@@ -29,7 +30,7 @@ class ComparisonRow:
     """The runs of one way to train.
 
     Attributes:
-        method, modality, fidelity: what was trained.
+        method, method_title, modality, fidelity: what was trained.
         variant: settings in which rows of this method and modality differ, in words; else "".
         seeds: seeds of the order and of training of every run.
         accuracy: A_t over the runs, after every step.
@@ -38,6 +39,7 @@ class ComparisonRow:
     """
 
     method: str
+    method_title: str
     modality: str
     fidelity: str
     variant: str
@@ -56,7 +58,7 @@ class Comparison:
         classes: number of classes.
         step_sizes: classes of every step.
         cache_fingerprint: of the tokens.
-        baseline: the method that differences are taken to, None without one.
+        baseline, baseline_title: the method that differences are taken to, None without one.
         rows: one per method, modality and variant.
     """
 
@@ -65,6 +67,7 @@ class Comparison:
     step_sizes: tuple[int, ...]
     cache_fingerprint: str
     baseline: str | None
+    baseline_title: str | None
     rows: list[ComparisonRow]
 
 
@@ -89,7 +92,21 @@ class _Group:
 
     @property
     def way(self) -> tuple[str, str]:
-        return self.first.config.method, self.first.config.modality
+        return self.first.config.method.name, self.first.config.modality
+
+
+def compare_runs(paths: Iterable[Path], baseline: str | None = None) -> Comparisons:
+    """`compare` for run folders and all runs in folders of runs; those not finished are left out.
+
+    Raises:
+        RunError: a path is no run and holds none, a run is damaged, or none is finished.
+        ConfigError: as `compare`.
+    """
+    found = read_runs(paths)
+    if not found.finished:
+        raise RunError(f"no run is finished: {'; '.join(found.unfinished)}")
+    comparisons = compare(found.finished, baseline)
+    return replace(comparisons, left_out=[*found.unfinished, *comparisons.left_out])
 
 
 def compare(runs: Iterable[FinishedRun], baseline: str | None = None) -> Comparisons:
@@ -108,8 +125,7 @@ def compare(runs: Iterable[FinishedRun], baseline: str | None = None) -> Compari
         result = run.result
         where = (run.cache_fingerprint, tuple(sorted(result.classes)), tuple(result.step_sizes))
         settings = _settings(run)
-        groups = tables.setdefault(where, {})
-        group = groups.setdefault(tuple(settings.items()), _Group(settings, {}))
+        group = tables.setdefault(where, {}).setdefault(tuple(settings.items()), _Group(settings, {}))
         known = group.runs.setdefault(_seeds(run.config), run)
         if known.result.classes != result.classes:
             left_out.append(
@@ -118,11 +134,14 @@ def compare(runs: Iterable[FinishedRun], baseline: str | None = None) -> Compari
             )
         elif known is not run:
             left_out.append(f"{run.path}: repeats {known.path}, the same run of the same seeds")
-    methods = {group.way[0] for groups in tables.values() for group in groups.values()}
-    if baseline is not None and baseline not in methods:
-        raise ConfigError(f"no run is of the baseline {baseline!r}; there are {', '.join(sorted(methods))}")
+    groups = [group for found in tables.values() for group in found.values()]
+    titles = {group.way[0]: group.first.result.method_title for group in groups}
+    if baseline is not None and baseline not in titles:
+        raise ConfigError(f"no run is of the baseline {baseline!r}; there are {', '.join(sorted(titles))}")
+    title = None if baseline is None else titles[baseline]
     return Comparisons(
-        [_comparison(*where, list(groups.values()), baseline) for where, groups in tables.items()], left_out
+        [_comparison(*where, list(found.values()), baseline, title) for where, found in tables.items()],
+        left_out,
     )
 
 
@@ -132,15 +151,15 @@ def _comparison(
     step_sizes: tuple[int, ...],
     groups: list[_Group],
     baseline: str | None,
+    title: str | None,
 ) -> Comparison:
     names = sorted({run.config.name for group in groups for run in group.runs.values()})
     variants = {id(group): _variant(group, groups) for group in groups}
     rows = [
         _row(group, variants[id(group)], _baseline(group, groups, variants, baseline)) for group in groups
     ]
-    return Comparison(
-        " / ".join(names), len(classes), step_sizes, fingerprint, baseline, sorted(rows, key=_rank)
-    )
+    rows.sort(key=_rank)
+    return Comparison(" / ".join(names), len(classes), step_sizes, fingerprint, baseline, title, rows)
 
 
 def _row(group: _Group, variant: str, baseline: _Group | None) -> ComparisonRow:
@@ -157,7 +176,8 @@ def _row(group: _Group, variant: str, baseline: _Group | None) -> ComparisonRow:
     config = group.first.config
     by_step = zip(*(run.result.accuracy for run in group.runs.values()), strict=True)
     return ComparisonRow(
-        method=config.method,
+        method=config.method.name,
+        method_title=group.first.result.method_title,
         modality=config.modality,
         fidelity=config.fidelity,
         variant=variant,
@@ -199,7 +219,7 @@ def _settings(run: FinishedRun) -> Settings:
         protocol=replace(config.protocol.uncut(), classes=(), order_seed=0),
         training=replace(config.training, seed=0, device=""),
     )
-    return _flat(asdict(same)) | {"protocol.memory": run.result.memory}
+    return flat_table(same) | {"protocol.memory": run.result.memory}
 
 
 def _seeds(config: RunConfig) -> Seeds:
@@ -207,26 +227,22 @@ def _seeds(config: RunConfig) -> Seeds:
     return config.protocol.order_seed * (config.protocol.order == "shuffled"), config.training.seed
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
 def _variant(group: _Group, groups: Sequence[_Group]) -> str:
     """What tells `group` from others of its method and modality, settings at their default left unsaid."""
     rivals = [one.settings for one in groups if one.way == group.way]
-    default = _flat(asdict(RunConfig()))
+    defaults = group.first.method_defaults.items()
+    default = flat_table(RunConfig()) | {f"method.{name}": value for name, value in defaults}
     words = []
     for key, value in group.settings.items():
-        if any(rival[key] != value for rival in rivals) and (value != default[key] or key == "fidelity"):
+        if any(rival.get(key) != value for rival in rivals) and (
+            value != default.get(key) or key == "fidelity"
+        ):
             shown = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
             words.append(f"{key.rpartition('.')[2].replace('_', ' ')} {shown}")
     return ", ".join(words)
 
 
 def _rank(row: ComparisonRow) -> tuple[Any, ...]:
-    known = list(METHOD_TITLES)
+    known = list(METHODS)
     method = known.index(row.method) if row.method in known else len(known)
     return method, row.method, MODALITY_ORDER.index(row.modality), row.variant

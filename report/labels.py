@@ -1,5 +1,6 @@
-"""Owns how a label or id, which may hold any character, is shown in one line of text; draws nothing."""
+"""Labels and ids, which may hold any character, in one line of a terminal, of Markdown and of LaTeX."""
 
+MARKDOWN_SPECIAL = "\\`*_|<>[]"
 LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -21,6 +22,11 @@ def shortened(text: str, most: int) -> str:
     """`printable`, cut to `most` characters with an ellipsis."""
     shown = printable(text)
     return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def in_markdown(text: str) -> str:
+    """`text` in one line, with what Markdown would take for formatting escaped."""
+    return " ".join("".join(f"\\{char}" if char in MARKDOWN_SPECIAL else char for char in text).split())
 
 
 def in_latex(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Owns how long work is shown: a bar on a terminal, plain lines elsewhere; knows no work."""
+"""The progress of long work: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns statistics over repeated runs as pure functions of numbers; knows no run."""
+"""Statistics over repeated runs: mean, deviation, and Student's interval of paired differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns a run's scalars for TensorBoard; knows no folder of runs. Its package is an extra."""
+"""A run's scalars for TensorBoard, whose package is an extra."""
 
 from __future__ import annotations
 

@@ -1,25 +1,13 @@
-"""Owns what a run did and found in plain sentences, for people who do not know the field; draws nothing."""
+"""What a run did and found in plain sentences, for people who do not know the field, and numbers in words."""
 
 from __future__ import annotations
 
-from avcil.train.methods import find_method
 from avcil.train.record.results import Evaluation
 
 MODALITY_WORDS = {
     "audio-visual": "by sound and picture together",
     "audio": "by sound alone",
     "visual": "by picture alone",
-}
-METHOD_TITLES = {  # in the order of the published tables
-    "finetune": "fine-tuning",
-    "lwf": "LwF",
-    "icarl-nme": "iCaRL-NME",
-    "icarl-fc": "iCaRL-FC",
-    "ss-il": "SS-IL",
-    "afc-nme": "AFC-NME",
-    "afc-lsc": "AFC-LSC",
-    "avcil": "AV-CIL",
-    "upper-bound": "upper bound",
 }
 SPLIT_WORDS = {"test": "test clips", "val": "validation clips"}
 SELECTION = {
@@ -55,8 +43,8 @@ def whole(fraction: float) -> str:
 
 
 def title(result: Evaluation) -> str:
-    """Method and modality as people say them."""
-    return f"{METHOD_TITLES.get(result.method, result.method)}, {result.modality}"
+    """Method and modality as people call them."""
+    return f"{result.method_title}, {result.modality}"
 
 
 def chances(result: Evaluation) -> list[float]:
@@ -86,13 +74,12 @@ def _task(result: Evaluation) -> str:
 def _regime(result: Evaluation) -> str:
     if len(result.step_sizes) == 1:
         return "It saw all training clips."
-    method = find_method(result.method, result.modality)
-    if method.sees_everything:
+    if result.old_clips == "all":
         return (
             "At every step a new one was trained on all clips of all classes so far: this shows what could "
             "be reached if nothing ever had to be remembered."
         )
-    if method.replays:
+    if result.old_clips == "exemplars":
         return (
             "At each step it was shown the clips of the new classes and, of the old ones, only a memory of "
             f"{result.memory} clips in total (the exemplars)."

@@ -216,7 +216,8 @@ def test_the_demo_ends_with_a_report(
     monkeypatch.setattr("avcil.demo.videos.DemoSpec", lambda: SPEC)
     monkeypatch.setattr("avcil.commands.demo.DEMO_RUNS", (("avcil", "audio-visual"),))
     whole = load_protocol("demo")
-    short = whole.changed(training=replace(whole.config.training, epochs=1))
+    config = replace(whole.config, training=replace(whole.config.training, epochs=1))
+    short = replace(whole, config=config)
     monkeypatch.setattr("avcil.train.protocol_file.load_protocol", lambda name: short)
     done = avcil("demo", "--out", tmp_path, "--seeds", "42")
     report = tmp_path / "runs" / "avcil-audio-visual-seed42" / "report.html"

@@ -141,7 +141,6 @@ def test_training_on_an_imported_cache_is_training_on_the_features(tmp_path: Pat
     assert direct.fingerprint == imported.fingerprint
 
     config = RunConfig(
-        method="avcil",
         protocol=ProtocolConfig(step_sizes=(4, 4), memory=20),
         training=TrainingConfig(epochs=2, device="cpu"),
     )

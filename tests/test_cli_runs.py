@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,11 +103,11 @@ def test_options_of_a_protocol_give_way(avcil: Avcil, cache: Path, tmp_path: Pat
 
 
 def test_help_names_the_published_methods(avcil: Avcil, monkeypatch: pytest.MonkeyPatch) -> None:
-    from avcil.report.words import METHOD_TITLES
+    from avcil.train.methods import METHODS
 
     monkeypatch.setenv("COLUMNS", "300")
     shown = avcil("train", "--help").out
-    assert all(f"{name}," in shown for name in METHOD_TITLES)
+    assert all(f"{name}," in shown for name in METHODS)
 
 
 def test_two_caches_are_trained_as_one(avcil: Avcil, cache: Path, tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_two_caches_are_trained_as_one(avcil: Avcil, cache: Path, tmp_path: Path
 @pytest.fixture(scope="module")
 def runs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from avcil.cache import TokenCache
-    from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
+    from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
     from avcil.train.plan import plan_run
     from avcil.train.run import train_run
 
@@ -143,7 +145,9 @@ def runs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method in ("finetune", "avcil"):
         for seed in (0, 1):
             training = TrainingConfig(epochs=1, seed=seed, device="cpu")
-            config = RunConfig(method=method, protocol=ProtocolConfig(steps=2), training=training)
+            config = RunConfig(
+                method=MethodConfig(method), protocol=ProtocolConfig(steps=2), training=training
+            )
             train_run(plan_run(TokenCache(cache), config), folder / method / f"seed-{seed}")
     return folder
 
@@ -184,21 +188,34 @@ def test_unfinished_runs_are_named_and_left_out(avcil: Avcil, runs: Path, tmp_pa
     assert nothing.code == 2 and "no run is finished" in nothing.err
 
 
-def test_a_comparison_needs_no_cache_and_notices_changed_numbers(
-    avcil: Avcil, runs: Path, tmp_path: Path
-) -> None:
+def test_a_comparison_needs_no_cache_and_no_results(avcil: Avcil, runs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(runs / "avcil" / "seed-0", run)
     facts = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(facts | {"caches": ["/nowhere"]}))
-    assert avcil("compare", run).code == 0
     results = json.loads((run / "results.json").read_text())
-    (run / "results.json").write_text(json.dumps(results | {"mean_accuracy": 1.0}))
+    (run / "results.json").write_text(json.dumps(results | {"mean_accuracy": 2.0}))
+    shown = avcil("compare", run, "--json")
+    assert shown.code == 0
+    (row,) = json.loads(shown.out)["comparisons"][0]["rows"]
+    assert row["samples"]["mean_accuracy"]["mean"] == results["mean_accuracy"] <= 1
+    (run / "run.json").write_text(json.dumps({key: facts[key] for key in facts if key != "format"}))
     refused = avcil("compare", run)
-    assert (
-        refused.code == 2
-        and "results.json does not say what the steps' records do (mean_accuracy)" in refused.err
+    assert refused.code == 2 and "another version of avcil" in refused.err and refused.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["RUNS"]])
+def test_comparing_imports_nothing_heavy(arguments: list[str], runs: Path) -> None:
+    code = (
+        "import sys; from avcil import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit as left: assert not left.code\n"
+        "print('imported:', *sorted({'torch', 'torchaudio', 'h5py'} & set(sys.modules)))"
     )
+    given = [str(runs) if argument == "RUNS" else argument for argument in arguments]
+    command = [sys.executable, "-c", code, "compare", *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.count("\n") > 5 and done.stdout.endswith("\nimported:\n")
 
 
 @pytest.mark.parametrize(

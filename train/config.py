@@ -1,7 +1,8 @@
-"""Owns what a run is asked to do, as frozen dataclasses and tables; knows neither tokens nor torch.
+"""The configuration of a run as frozen dataclasses and as TOML tables; needs no torch.
 
-A configuration is complete: the `config.toml` of a run folder, given back to `avcil train --protocol`,
-asks for the same run again. Unknown keys are errors that name the nearest known one.
+The `config.toml` of a run folder is complete: given back to `avcil train --protocol`, it asks for the same
+run again. Unknown keys are errors that name the nearest known one. The settings of a method are a plain
+mapping here: their type is the method's own, and loading a method loads torch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import difflib
 import json
 import math
 import types
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from avcil.errors import ConfigError
@@ -18,6 +20,7 @@ from avcil.errors import ConfigError
 Modality = Literal["audio-visual", "audio", "visual"]
 Fidelity = Literal["released", "corrected"]
 Precision = Literal["auto", "fp32", "fp64"]
+Select = Literal["best_val", "last"]
 MAX_BUDGET_GB = 1e9  # more than any machine has, and its bytes are a whole number
 CUTS = ("steps", "classes_per_step", "base", "step_sizes")  # keys that cut the classes into steps
 Config = TypeVar("Config")
@@ -47,27 +50,27 @@ class ProtocolConfig:
 
     def __post_init__(self) -> None:
         asked = [name for name in CUTS if getattr(self, name)]
-        _require(len(asked) <= 1, f"protocol: {' and '.join(asked)} exclude each other; give one of them")
-        _require(
+        require(len(asked) <= 1, f"protocol: {' and '.join(asked)} exclude each other; give one of them")
+        require(
             (self.base is None) == (self.increment is None),
             "protocol: base and increment go together; give both",
         )
-        _require(
+        require(
             self.memory is None or self.memory_per_class is None,
             "protocol: memory and memory_per_class exclude each other; give one of them",
         )
         for name in ("steps", "classes_per_step", "base", "increment", "memory", "memory_per_class"):
             value, least = getattr(self, name), 0 if name.startswith("memory") else 1
-            _require(
+            require(
                 value is None or value >= least, f"protocol.{name} = {value}; it must be at least {least}"
             )
-        _require(
+        require(
             all(size >= 1 for size in self.step_sizes),
             f"protocol.step_sizes = {list(self.step_sizes)}; every step needs at least one class",
         )
-        _require(self.order_seed >= 0, f"protocol.order_seed = {self.order_seed}; it must not be negative")
+        require(self.order_seed >= 0, f"protocol.order_seed = {self.order_seed}; it must not be negative")
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
-        _require(not twice, f"protocol.classes names {twice} more than once; list each class once")
+        require(not twice, f"protocol.classes names {twice} more than once; list each class once")
 
     def uncut(self) -> ProtocolConfig:
         """The same without its way to cut the classes into steps."""
@@ -91,7 +94,7 @@ class TrainingConfig:
     exemplar_batch: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
-    select: Literal["best_val", "last"] = "best_val"
+    select: Select = "best_val"
     seed: int = 42
     precision: Precision = "fp32"
     device: str = "auto"
@@ -99,14 +102,14 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "exemplar_batch"):
-            _require(
+            require(
                 getattr(self, name) >= 1, f"training.{name} = {getattr(self, name)}; it must be at least 1"
             )
-        _require(self.seed >= 0, f"training.seed = {self.seed}; it must not be negative")
-        _require_positive("training.learning_rate", self.learning_rate)
-        _require_weight("training.weight_decay", self.weight_decay)
+        require(self.seed >= 0, f"training.seed = {self.seed}; it must not be negative")
+        require_positive("training.learning_rate", self.learning_rate)
+        require_weight("training.weight_decay", self.weight_decay)
         budget_gb = self.token_budget_gb or 0.0
-        _require(
+        require(
             0 <= budget_gb <= MAX_BUDGET_GB,
             f"training.token_budget_gb = {budget_gb}; it must be from 0 to {MAX_BUDGET_GB:g}",
         )
@@ -116,86 +119,25 @@ class TrainingConfig:
 class NetworkConfig:
     """What an audio-visual network does; single-modality networks have no choice.
 
-    `attention = false` averages the visual tokens instead of letting the sound choose where and when to look
-    (an ablation of AV-CIL); then there are no attention maps to distil.
+    `attention = false` averages the visual tokens instead of weighting places and moments by the sound (an
+    ablation of AV-CIL); then there are no attention maps to distil.
     """
 
     attention: bool = True
 
 
 @dataclass(frozen=True)
-class LwfConfig:
-    """Learning without forgetting (Li and Hoiem, ECCV 2016); temperature as there."""
+class MethodConfig:
+    """Which method, and its settings.
 
-    distillation_temperature: float = 2.0
-
-    def __post_init__(self) -> None:
-        _require_positive("lwf.distillation_temperature", self.distillation_temperature)
-
-
-@dataclass(frozen=True)
-class SsilConfig:
-    """SS-IL (Ahn et al., ICCV 2021); temperature as AV-CIL runs it.
-
-    `joint_cross_entropy_at_step_1` is what the published program does on AVE with four classes a step and
-    nowhere else; it holds for fidelity `released` only.
+    Attributes:
+        name: one of ours, or `package.module:NAME`.
+        settings: by name, as they were given; in a plan they are checked and complete, but for those that
+            are None.
     """
 
-    distillation_temperature: float = 2.0
-    joint_cross_entropy_at_step_1: bool = False
-
-    def __post_init__(self) -> None:
-        _require_positive("ssil.distillation_temperature", self.distillation_temperature)
-
-
-@dataclass(frozen=True)
-class AfcConfig:
-    """AFC (Kang et al., CVPR 2022); `margin` as in PODNet (Douillard et al., ECCV 2020).
-
-    The feature distillation is weighted by `lambda_distillation * sqrt(t + 1)` at step t (counted from 0).
-    """
-
-    lambda_distillation: float = 0.5
-    margin: float = 0.6
-
-    def __post_init__(self) -> None:
-        _require_weight("afc.lambda_distillation", self.lambda_distillation)
-        _require_weight("afc.margin", self.margin)
-
-
-@dataclass(frozen=True)
-class AvcilConfig:
-    """Weights and switches of AV-CIL's objective (AV-CIL, sections 3.3 to 3.5).
-
-    `lambda_class = None` takes the value that belongs to the fidelity: 1 for `released`, whose class-aware
-    term is divided by the batch size, 0.07 for `corrected`, where it is divided by the positives (Eq. 7).
-    Without `separated_cross_entropy` all clips compete over all columns. For
-    `joint_cross_entropy_at_step_1` see `SsilConfig`.
-    """
-
-    lambda_instance: float = 0.5
-    lambda_class: float | None = None
-    lambda_attention: float = 0.5
-    contrastive_temperature: float = 0.05
-    distillation_temperature: float = 2.0
-    instance_term: bool = True
-    class_term: bool = True
-    spatial_term: bool = True
-    temporal_term: bool = True
-    distillation_term: bool = True
-    separated_cross_entropy: bool = True
-    joint_cross_entropy_at_step_1: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("contrastive_temperature", "distillation_temperature"):
-            _require_positive(f"avcil.{name}", getattr(self, name))
-        _require_weight("avcil.lambda_instance", self.lambda_instance)
-        _require_weight("avcil.lambda_class", self.lambda_class or 0.0)
-        _require(
-            0 <= self.lambda_attention <= 1,
-            f"avcil.lambda_attention = {self.lambda_attention}; it shares the weight between the spatial "
-            "and the temporal map and must lie between 0 and 1",
-        )
+    name: str = "avcil"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -203,26 +145,27 @@ class RunConfig:
     """Everything that decides a run's numbers, apart from the cache."""
 
     name: str = "custom"
-    method: str = "avcil"
     modality: Modality = "audio-visual"
     fidelity: Fidelity = "released"
+    method: MethodConfig = field(default_factory=MethodConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    avcil: AvcilConfig = field(default_factory=AvcilConfig)
-    ssil: SsilConfig = field(default_factory=SsilConfig)
-    lwf: LwfConfig = field(default_factory=LwfConfig)
-    afc: AfcConfig = field(default_factory=AfcConfig)
 
 
-def config_from_table(kind: type[Config], table: dict[str, Any], where: str, prefix: str = "") -> Config:
-    """Fill dataclass `kind` from nested tables, checking names and types; `where` is for messages."""
+def config_from_table(kind: type[Config], table: Mapping[str, Any], where: str, prefix: str = "") -> Config:
+    """Fill dataclass `kind` from nested tables, checking names and types; `where` is for messages.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type, or one that `kind` refuses.
+    """
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in hints:
             near = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)
-            raise ConfigError(f"{where}: unknown key {prefix + key!r}; did you mean {prefix + near[0]!r}?")
+            remedy = f"did you mean {prefix + near[0]!r}?" if near else "there are none here"
+            raise ConfigError(f"{where}: unknown key {prefix + key!r}; {remedy}")
         values[key] = _checked(hints[key], value, where, prefix + key)
     try:
         return kind(**values)
@@ -231,6 +174,8 @@ def config_from_table(kind: type[Config], table: dict[str, Any], where: str, pre
 
 
 def _checked(hint: Any, value: Any, where: str, key: str) -> Any:
+    if hint is MethodConfig:
+        return _method(value, where)
     if is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: {key} = {value!r}; expected a table [{key}]")
@@ -254,11 +199,35 @@ def _checked(hint: Any, value: Any, where: str, key: str) -> Any:
     return value
 
 
+def _method(table: Any, where: str) -> MethodConfig:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where}: method = {table!r} is a table now: write [method] and name = {table!r}")
+    name = _checked(str, table.get("name", MethodConfig.name), where, "method.name")
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    return MethodConfig(name, {key: value for key, value in settings.items() if key != "name"})
+
+
+def to_table(config: RunConfig) -> dict[str, Any]:
+    """A configuration as nested tables, those of its TOML; a method's settings stand beside its name."""
+    table = asdict(config)
+    table["method"] = {"name": config.method.name, **config.method.settings}
+    return table
+
+
+def flat_table(config: RunConfig) -> dict[str, Any]:
+    """Every value of a configuration by its dotted name, such as `training.epochs`."""
+    flat: dict[str, Any] = {}
+    for key, value in to_table(config).items():
+        inner = value if isinstance(value, dict) else None
+        flat |= {key: value} if inner is None else {f"{key}.{name}": one for name, one in inner.items()}
+    return flat
+
+
 def to_toml(config: RunConfig) -> str:
     """Write a configuration that `load_config` reads back equal; keys that are None are left out."""
     lines: list[str] = []
     tables: list[tuple[str, dict[str, Any]]] = []
-    for key, value in asdict(config).items():
+    for key, value in to_table(config).items():
         if isinstance(value, dict):
             tables.append((key, value))
         else:
@@ -270,19 +239,16 @@ def to_toml(config: RunConfig) -> str:
 
 
 def differing_keys(one: RunConfig, other: RunConfig) -> list[str]:
-    """Dotted names of the keys in which two configurations differ."""
-
-    def differ(a: Any, b: Any, prefix: str) -> list[str]:
-        names: list[str] = []
-        for entry in fields(a):
-            left, right = getattr(a, entry.name), getattr(b, entry.name)
-            if is_dataclass(left):
-                names += differ(left, right, f"{prefix}{entry.name}.")
-            elif entry.compare and left != right:
-                names.append(f"{prefix}{entry.name} ({left!r} against {right!r})")
-        return names
-
-    return differ(one, other, "")
+    """Dotted names of the keys in which two configurations differ; of two methods the names alone."""
+    left, right = map(flat_table, (one, other))
+    names = dict.fromkeys([*left, *right])
+    if one.method.name != other.method.name:
+        names = dict.fromkeys(key for key in names if key == "method.name" or not key.startswith("method."))
+    return [
+        f"{key} ({left.get(key)!r} against {right.get(key)!r})"
+        for key in names
+        if left.get(key) != right.get(key) and key != "training.token_budget_gb"  # it changes no number
+    ]
 
 
 def _toml_value(value: Any) -> str:
@@ -296,14 +262,17 @@ def _toml_value(value: Any) -> str:
     return repr(value)
 
 
-def _require_weight(name: str, value: float) -> None:
-    _require(0 <= value < math.inf, f"{name} = {value}; it must be finite and not negative")
+def require_weight(name: str, value: float) -> None:
+    """Refuse a weight that is negative or not finite, by its dotted `name`."""
+    require(0 <= value < math.inf, f"{name} = {value}; it must be finite and not negative")
 
 
-def _require_positive(name: str, value: float) -> None:
-    _require(0 < value < math.inf, f"{name} = {value}; it must be positive and finite")
+def require_positive(name: str, value: float) -> None:
+    """Refuse a number that is not positive or not finite, by its dotted `name`."""
+    require(0 < value < math.inf, f"{name} = {value}; it must be positive and finite")
 
 
-def _require(holds: bool, message: str) -> None:
+def require(holds: bool, message: str) -> None:
+    """Raise `ConfigError` with `message` unless `holds`."""
     if not holds:
         raise ConfigError(message)

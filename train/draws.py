@@ -1,4 +1,4 @@
-"""Owns the random choices of training: weights, batch orders and a method's own; knows shapes only.
+"""Random choices of training: weights, batch orders and a method's own.
 
 Each draw has a generator of its own, derived from the seed and from what is drawn, so nothing depends on
 what was drawn before: a run that was interrupted continues with the same numbers.
@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avcil.train.network.heads import Head, HeadKind, make_head
+from avcil.train.network.layers import OutputLayer
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 
-_NETWORK, _HEAD, _CURRENT, _EXEMPLARS, _METHOD = range(5)
+_NETWORK, _LAYER, _CURRENT, _EXEMPLARS, _METHOD = range(5)
 
 
 class Draws:
-    """Initial weights, the heads of new classes, batch orders and a generator for the method's own choices.
+    """Initial weights, output layers of new classes, batch orders and a generator for the method's own draws.
 
     Subclass it to inject what another program drew.
     """
@@ -27,17 +27,17 @@ class Draws:
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def network(self, step: int, shape: NetworkShape) -> AudioVisualNetwork:
+    def network(self, step: int, shape: NetworkShape, layer: type[OutputLayer] | None) -> AudioVisualNetwork:
         """A freshly initialised network (torch's default initialisation of its layers), on the CPU."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._derive(_NETWORK, step))
-            return AudioVisualNetwork(shape)
+            return AudioVisualNetwork(shape, layer)
 
-    def new_head(self, step: int, kind: HeadKind, width: int, classes: int) -> Head:
-        """A head [classes, width] for the classes that arrive at `step`, to be appended to the old one."""
+    def new_layer(self, step: int, layer: type[OutputLayer], width: int, classes: int) -> OutputLayer:
+        """A layer of the classes that arrive at `step`, to be appended to the one of the classes before."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._derive(_HEAD, step))
-            return make_head(kind, width, classes)
+            torch.manual_seed(self._derive(_LAYER, step))
+            return layer(width, classes)
 
     def order(self, step: int, epoch: int, size: int, which: Literal["current", "exemplars"]) -> Tensor:
         """A permutation [size] of the current clips or of the exemplars for one epoch."""

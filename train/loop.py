@@ -1,4 +1,4 @@
-"""Owns the fitting of one step: batches, updates, validation, choice of the epoch; knows no files."""
+"""The fitting of one step: batches, updates, validation, choice of the epoch."""
 
 from __future__ import annotations
 
@@ -13,24 +13,9 @@ from torch import Tensor
 from avcil.errors import RunError
 from avcil.train.config import TrainingConfig
 from avcil.train.draws import Draws
-from avcil.train.methods import AttentionObjective, Batch, Objective, StepContext
-from avcil.train.tokens.batches import TokenBatch, joint_batches
-from avcil.train.tokens.step_data import StepClips
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One epoch of a step.
-
-    Attributes:
-        loss: mean over the epoch's updates of the objective before the update.
-        terms: the same for every weighted term.
-        val_accuracy: share of validation hits after the epoch, None when nothing is validated.
-    """
-
-    loss: float
-    terms: dict[str, float]
-    val_accuracy: float | None
+from avcil.train.methods.method import AttentionObjective, Batch, Objective, StepContext
+from avcil.train.record.records import EpochRecord
+from avcil.train.tokens.batches import StepClips, TokenBatch, joint_batches
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,43 @@
-"""Owns the check of a configuration against a cache, before anything is written; trains nothing."""
+"""Plans: a configuration that was checked against a cache, before anything is written."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
 from avcil.cache import TokenCache
 from avcil.errors import ConfigError
-from avcil.train.config import Modality, RunConfig
-from avcil.train.methods import Method, find_method
-from avcil.train.network.fused_attention import FusedAttention, product_dtype
+from avcil.train.config import Precision, RunConfig
+from avcil.train.methods import find_method
+from avcil.train.methods.method import Method
+from avcil.train.network.fused_attention import FusedAttention
 from avcil.train.network.kernels import compiling_pays
 from avcil.train.protocol import ClassClips, Protocol, build_protocol, group_clips
+from avcil.train.tokens.loading import TokenNeeds
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that was checked against its cache and can start."""
+    """A run that was checked against its cache and can start.
+
+    Attributes:
+        cache: the tokens.
+        config: what was asked for, the method's settings complete.
+        method: what learns.
+        settings: those of the method, in its own type.
+        protocol: classes and steps.
+        clips: of every class.
+        device: where training runs.
+        attention: how the network's attention is computed.
+    """
 
     cache: TokenCache
     config: RunConfig
     method: Method
+    settings: Any
     protocol: Protocol
     clips: ClassClips
     device: torch.device
@@ -46,18 +61,45 @@ class Plan:
         return f"{precision} ({products})" if precision == "auto" else precision
 
     @property
-    def modality(self) -> Modality:
-        """Which tokens the network looks at."""
-        return self.config.modality
+    def needs(self) -> TokenNeeds:
+        """What of a clip's tokens is used: without attention no more of the visual ones than their mean."""
+        if self.method.needs is not None:
+            return self.method.needs
+        modality = self.config.modality
+        if modality == "audio":
+            return TokenNeeds(visual="none")
+        attention = modality == "audio-visual" and self.config.network.attention
+        return TokenNeeds(audio=modality != "visual", visual="whole" if attention else "mean")
+
+
+def product_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The precision of matrix products: `auto` is float16 on a GPU, bfloat16 on CPUs that multiply it."""
+    if precision == "fp64":
+        return torch.float64
+    if precision == "auto" and device.type == "cuda":
+        return torch.float16
+    # torch 2.11 has no public way to ask; its own products in bfloat16 are chosen by the same two answers.
+    able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if precision == "auto" and able:
+        return torch.bfloat16
+    return torch.float32
 
 
 def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
     """Check a configuration against a cache before anything is written.
 
     Raises:
-        ConfigError: unknown method or modality, a protocol the cache cannot serve, no such device.
+        ConfigError: unknown method, modality or setting, a protocol the cache cannot serve, no such device.
     """
-    method = find_method(config.method, config.modality)
+    method = find_method(config.method.name)
+    if config.modality not in method.modalities:
+        raise ConfigError(
+            f"method {config.method.name!r} has no modality {config.modality!r}; "
+            f"choose {' or '.join(method.modalities)}"
+        )
+    settings = method.settings_from(config.method.settings)
+    complete = {name: value for name, value in asdict(settings).items() if value is not None}
+    config = replace(config, method=replace(config.method, settings=complete))
     present = cache.present()
     labels = list(dict.fromkeys(clip.label for clip in cache.clips))
     protocol = build_protocol(config.protocol, labels)
@@ -68,14 +110,15 @@ def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
     )
     _check_memory(method, protocol)
     device = _device(config.training.device)
-    return Plan(cache, config, method, protocol, clips, device, _attention(cache, config, clips, device))
+    attention = _attention(cache, config, clips, device)
+    return Plan(cache, config, method, settings, protocol, clips, device, attention)
 
 
 def _check_memory(method: Method, protocol: Protocol) -> None:
     """Every class that must have an exemplar gets one."""
     if not method.replays:
         return
-    classes = protocol.seen(protocol.steps - 1) if method.readout.needs_exemplars else 0
+    classes = protocol.seen(protocol.steps - 1) if method.head.needs_exemplars else 0
     if protocol.steps > 1:
         classes = max(classes, protocol.seen(protocol.steps - 2))
     if classes and not protocol.exemplars_per_class(classes):

@@ -1,4 +1,4 @@
-"""Owns which classes and clips each step sees; knows clip ids and labels, no tokens and no network."""
+"""Protocols: which classes and clips each step sees, by ids and labels."""
 
 from __future__ import annotations
 

@@ -1,21 +1,21 @@
-"""Owns the protocol's course, step after step, and how a run that was interrupted goes on; knows no video."""
+"""Runs: one step after the other, and how one that was interrupted goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from avcil.train.draws import Draws
-from avcil.train.loop import EpochRecord
 from avcil.train.plan import Plan
 from avcil.train.record.environment import describe_environment
-from avcil.train.record.records import RunFacts, StepRecord
+from avcil.train.record.records import EpochRecord, RunFacts, StepRecord
 from avcil.train.record.results import write_results
 from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.weights import load_classifier
 from avcil.train.step import train_step
-from avcil.train.tokens.budget import TokenPlan
+from avcil.train.tokens.budget import TokenPlacement
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def train_run(
     draws: Draws | None = None,
     on_progress: Callable[[TrainProgress], None] = lambda progress: None,
     on_step: Callable[[StepRecord], None] = lambda record: None,
-    on_tokens: Callable[[int, TokenPlan], None] = lambda step, plan: None,
+    on_tokens: Callable[[int, TokenPlacement], None] = lambda step, placement: None,
 ) -> RunFolder:
     """Train all steps that are not finished yet and return the run.
 
@@ -57,6 +57,7 @@ def train_run(
     """
     protocol, config = plan.protocol, plan.config
     draws = draws or Draws(config.training.seed)
+    method = plan.method
     facts = RunFacts(
         caches=tuple(str(path.resolve()) for path in plan.cache.paths),
         cache_fingerprint=plan.cache.fingerprint,
@@ -64,6 +65,9 @@ def train_run(
         classes=protocol.classes,
         step_sizes=protocol.step_sizes,
         memory=protocol.memory,
+        method_title=method.title,
+        method_defaults=asdict(method.settings()),
+        old_clips="all" if method.sees_everything else "exemplars" if method.replays else "none",
         environment=describe_environment(plan.device, plan.products),
     )
     run = RunFolder.create_or_resume(out, config, facts)
@@ -73,10 +77,10 @@ def train_run(
             journal.epoch(step, epoch, record)
             on_progress(TrainProgress(step, protocol.steps, epoch, config.training.epochs, record))
 
-        network = run.network(run.steps_done - 1, plan.device) if run.steps_done else None
+        classifier = load_classifier(run, run.steps_done - 1, plan.device) if run.steps_done else None
         for step in range(run.steps_done, protocol.steps):
-            network = train_step(
-                plan, run, step, network, draws, partial(note, step), partial(on_tokens, step)
+            classifier = train_step(
+                plan, run, step, classifier, draws, partial(note, step), partial(on_tokens, step)
             )
             journal.step_done()
             on_step(run.record(step))

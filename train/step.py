@@ -1,37 +1,43 @@
-"""Owns the course of one step: what is loaded, prepared, fitted, tested and kept; knows no other step."""
+"""The course of one step: what is loaded, prepared, fitted, tested and kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
 
 from avcil.train.draws import Draws
-from avcil.train.loop import NOTHING_FITTED, EpochRecord, epoch_batches, fit_step
-from avcil.train.methods import Method, StepContext
-from avcil.train.methods.random_exemplars import random_exemplars
-from avcil.train.network.inference import Classifier
+from avcil.train.loop import NOTHING_FITTED, epoch_batches, fit_step
+from avcil.train.methods.exemplars import random_exemplars
+from avcil.train.methods.head import Classifier
+from avcil.train.methods.method import Method, StepContext
+from avcil.train.network.inference import CLIPS_PER_PASS
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.plan import Plan
 from avcil.train.protocol import ClipSet, Protocol, clip_set, exemplar_set
-from avcil.train.record.records import StepRecord
+from avcil.train.record.records import EpochRecord, StepRecord
 from avcil.train.record.run_folder import RunFolder
 from avcil.train.record.step_costs import StepMeter
-from avcil.train.tokens.budget import TokenPlan
-from avcil.train.tokens.step_data import StepClips, load_clips, load_step
+from avcil.train.record.weights import save_step
+from avcil.train.tokens.batches import StepClips
+from avcil.train.tokens.budget import Budget, TokenPlacement
+from avcil.train.tokens.loading import TokenSet, free_budget, load_once, load_tokens
 
 
 def train_step(
     plan: Plan,
     run: RunFolder,
     step: int,
-    before: AudioVisualNetwork | None,
+    before: Classifier | None,
     draws: Draws,
     on_epoch: Callable[[int, EpochRecord], None],
-    on_tokens: Callable[[TokenPlan], None],
-) -> AudioVisualNetwork:
-    """Train, test and save step `step` of `run`, beginning with the network of the step before.
+    on_tokens: Callable[[TokenPlacement], None],
+) -> Classifier:
+    """Train, test and save step `step` of `run`, beginning with the network and the head of the step before.
 
     Returns:
-        The network of the epoch that was selected.
+        Those of the epoch that was selected.
     """
     meter = StepMeter(plan.device)
     protocol, training, method = plan.protocol, plan.config.training, plan.method
@@ -43,12 +49,13 @@ def train_step(
         current, beside = current + beside, ClipSet((), ())
     validated = clip_set(plan.clips.val, seen) if training.select == "best_val" else None
     with meter.stage("load"):
-        data = load_step(plan.cache, current, beside, validated, plan.config, plan.device)
-    on_tokens(data.plan)
+        budget = free_budget(plan.device, training.token_budget_gb)
+        data, placement = _load(plan, current, beside, validated, budget)
+    on_tokens(placement)
     student = _network_of_step(plan, step, before, draws)
-    teacher = None if method.starts_fresh else before
+    teacher = None if before is None or method.starts_fresh else before.network
     for network in filter(None, (student, teacher)):
-        network.fused = plan.attention
+        network.fused = plan.attention.within(budget.projection_bytes)
     context = StepContext(
         step=step,
         tasks=protocol.tasks[: step + 1],
@@ -56,15 +63,16 @@ def train_step(
         exemplars=data.exemplars,
         student=student,
         teacher=teacher,
-        kept=run.kept(step - 1, plan.device) if step else {},
+        head=method.head() if before is None else before.head,
         exemplars_per_class=protocol.exemplars_per_class(protocol.seen(step)),
         generator=draws.generator(step),
         config=plan.config,
+        settings=plan.settings,
     )
 
     def validate(clips: StepClips) -> float:
         with meter.stage("validate"):
-            return _accuracy(_classifier(method, context), clips)
+            return _accuracy(_classifier(context), clips)
 
     with meter.stage("prepare"):
         objective = method.prepare(context)
@@ -79,11 +87,13 @@ def train_step(
                 on_epoch,
             )
     with meter.stage("test"):
-        test = load_clips(plan.cache, clip_set(plan.clips.test, seen), plan.config, plan.device)
-        classifier = _classifier(method, context)
-        predicted = classifier.columns(test.tokens).tolist()
-    run.save_step(
-        context.student,
+        test = clip_set(plan.clips.test, seen)
+        tokens = load_once(plan.cache, test.ids, plan.needs, plan.device)
+        classifier = _classifier(context)
+        predicted = classifier.columns(tokens).tolist()
+    save_step(
+        run,
+        classifier,
         StepRecord(
             step=step,
             train_clips=len(current),
@@ -92,14 +102,39 @@ def train_step(
             best_epoch=fitted.best_epoch,
             epochs=fitted.epochs,
             predicted=predicted,
-            true=test.labels.tolist(),
+            true=list(test.columns),
             seconds=meter.seconds,
             stages=meter.stages,
             peak_memory=meter.peak_memory,
         ),
-        classifier.kept,
     )
-    return context.student
+    return classifier
+
+
+@dataclass(frozen=True)
+class _StepData:
+    """What a step is fitted on."""
+
+    current: StepClips
+    exemplars: StepClips
+    validation: StepClips | None
+
+
+def _load(
+    plan: Plan, current: ClipSet, exemplars: ClipSet, validation: ClipSet | None, budget: Budget
+) -> tuple[_StepData, TokenPlacement]:
+    """The sets share one budget, those touched most come first."""
+    training = plan.config.training
+    wanted = [("current clips", current, training.batch), ("exemplars", exemplars, training.exemplar_batch)]
+    if validation is not None:
+        wanted.append(("validation clips", validation, CLIPS_PER_PASS))
+    sets = [TokenSet(name, clips.ids, batch) for name, clips, batch in wanted]
+    loaded, placement = load_tokens(plan.cache, sets, plan.needs, plan.device, budget)
+    clips = [
+        StepClips(tokens, torch.tensor(one.columns, dtype=torch.long, device=plan.device))
+        for tokens, (_, one, _) in zip(loaded, wanted, strict=True)
+    ]
+    return _StepData(clips[0], clips[1], clips[2] if validation is not None else None), placement
 
 
 def _memory_of_step(plan: Plan, run: RunFolder, step: int) -> dict[int, tuple[str, ...]]:
@@ -107,7 +142,7 @@ def _memory_of_step(plan: Plan, run: RunFolder, step: int) -> dict[int, tuple[st
     if step == 0 or not plan.method.replays:
         return {}
     if plan.method.choose is None:
-        return random_exemplars(plan.protocol, plan.clips.train, plan.config.training.seed)[step]
+        return random_exemplars(plan.protocol, plan.clips.train, plan.config.training.seed, step)
     kept = run.record(step - 1).kept
     return {plan.protocol.classes.index(label): tuple(ids) for label, ids in kept.items()}
 
@@ -123,31 +158,29 @@ def _by_label(protocol: Protocol, memory: dict[int, tuple[str, ...]]) -> dict[st
     return {protocol.classes[column]: list(ids) for column, ids in sorted(memory.items())}
 
 
-def _classifier(method: Method, context: StepContext) -> Classifier:
+def _classifier(context: StepContext) -> Classifier:
     """How the student classifies as it is."""
-    return Classifier(context.student, method.readout.scores, method.readout.keep(context))
+    return Classifier(context.student, context.head.grow(context))
 
 
 def _accuracy(classifier: Classifier, clips: StepClips) -> float:
     return int((classifier.columns(clips.tokens) == clips.labels).sum()) / len(clips)
 
 
-def _network_of_step(
-    plan: Plan, step: int, before: AudioVisualNetwork | None, draws: Draws
-) -> AudioVisualNetwork:
+def _network_of_step(plan: Plan, step: int, before: Classifier | None, draws: Draws) -> AudioVisualNetwork:
     """A fresh network, or a copy of the one before with this step's columns added."""
-    info, protocol, head = plan.cache.info, plan.protocol, plan.method.head
-    if before is None or plan.method.starts_fresh:
+    info, protocol, layer = plan.cache.info, plan.protocol, plan.method.layer
+    if before is None or layer is None or plan.method.starts_fresh:
         shape = NetworkShape(
-            plan.modality,
+            plan.config.modality,
             info.audio.shape[-1],
             info.visual.shape[-1],
             protocol.seen(step),
-            head,
             attention=plan.config.network.attention,
         )
-        return draws.network(step, shape).to(plan.device, plan.dtype)
-    network = AudioVisualNetwork(before.shape).to(plan.device, plan.dtype)
-    network.load_state_dict(before.state_dict())
-    network.grow(draws.new_head(step, head, before.classifier.in_features, protocol.step_sizes[step]))
+        return draws.network(step, shape, layer).to(plan.device, plan.dtype)
+    network = AudioVisualNetwork(before.network.shape, layer).to(plan.device, plan.dtype)
+    network.load_state_dict(before.network.state_dict())
+    width = network.classifier.in_features
+    network.grow(draws.new_layer(step, layer, width, protocol.step_sizes[step]))
     return network

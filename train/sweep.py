@@ -1,4 +1,4 @@
-"""Owns the runs of a sweep over seeds: their names and configurations; starts none of them."""
+"""Sweeps over seeds: the names and configurations of their runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns running a module through `torch.compile` at one batch size; knows not what the module computes."""
+"""A module run through `torch.compile` at one batch size."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Owns weights by name: `OWNER/NAME[@REVISION]` on the Hugging Face hub to a local folder.
+"""Weights by name: `OWNER/NAME[@REVISION]` on the Hugging Face hub becomes a local folder.
 
 Everything about the network, offline mode (`HF_HUB_OFFLINE`), the cache (`HF_HOME`) and tokens is
-`huggingface_hub`'s. Knows no layout of weights.
+`huggingface_hub`'s.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from avcil.cache.schema import WeightsOrigin
 from avcil.errors import EncoderError
-from avcil.extract.encoders.weights import FOLDER_FILES
+from avcil.extract.encoders.weights import FOLDER_FILES, WeightFile
+from avcil.files import first_line
 
 NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 FILE_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
@@ -24,10 +26,18 @@ PINNED = {
 
 @dataclass(frozen=True)
 class Located:
-    """Where weights lie, and `OWNER/NAME@COMMIT` if they came from the hub."""
+    """Where weights lie, and the repository (OWNER/NAME) and commit if they came from the hub."""
 
     path: Path
-    origin: str | None = None
+    repository: str = ""
+    commit: str = ""
+
+    def origin(self, file: WeightFile) -> WeightsOrigin:
+        """Say where the weights in `file`, which was read from here, came from."""
+        if self.repository:
+            hub = {"repository": self.repository, "commit": self.commit}
+            return WeightsOrigin("hub", file.format, sha256=file.sha256, **hub)
+        return WeightsOrigin("file", file.format, file=file.name, sha256=file.sha256)
 
 
 def locate(weights: str, *, with_config: bool) -> Located:
@@ -64,14 +74,10 @@ def _fetch(repository: str, revision: str | None, *, with_config: bool) -> Locat
                 if file == FOLDER_FILES[-1]:
                     raise
             else:
-                return Located(folder, f"{repository}@{folder.name}")
+                return Located(folder, repository, folder.name)
     except Exception as error:  # whatever the network, the hub or its library throws: no weights
         raise EncoderError(
             f"{named}: there is no such file or folder here, and the Hugging Face hub or its cache gave none "
-            f"({type(error).__name__}: {_first_line(error)})"
+            f"({type(error).__name__}: {first_line(error)})"
         ) from error
     raise AssertionError("unreachable: the last file was found or raised")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")

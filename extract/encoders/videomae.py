@@ -1,4 +1,4 @@
-"""Owns the published layouts of VideoMAE: a Hugging Face folder or the original `.pth` to our names.
+"""VideoMAE encoders: their sizes, and their published weights, a Hugging Face folder or the original `.pth`.
 
 Every key of a file is either used, known not to belong to the encoder, or left for `weights.install` to name.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,32 @@ import torch
 from torch import Tensor
 
 from avcil.errors import EncoderError
-from avcil.extract.encoders.weights import State, WeightFile, file_in, read_tensors
+from avcil.extract.encoders.encoder import Encoder
+from avcil.extract.encoders.hub import locate
+from avcil.extract.encoders.inputs import FramesInput
+from avcil.extract.encoders.vit import BlockConfig, VideoTransformer, VisualConfig
+from avcil.extract.encoders.weights import (
+    State,
+    WeightFile,
+    expected_layout,
+    file_in,
+    fill_random,
+    fingerprint,
+    install,
+    read_tensors,
+    required_weights,
+    strengthen_random_patches,
+)
 
+CONFIGS = {
+    config.name: config
+    for config in (
+        VisualConfig("demo", BlockConfig(96, 2, 4, 384, 1e-6), image_size=64),
+        VisualConfig("videomae-small", BlockConfig(384, 12, 6, 1536, 1e-12)),
+        VisualConfig("videomae-base", BlockConfig(768, 12, 12, 3072, 1e-12)),
+        VisualConfig("videomae-large", BlockConfig(1024, 24, 16, 4096, 1e-12)),
+    )
+}
 # What lies beside the encoder: the decoder of pre-training, the heads of fine-tuning.
 OUTSIDE = ("decoder.", "encoder_to_decoder.", "mask_token", "classifier.", "head.", "fc_norm.")
 POSITIONS = "embeddings.position_embeddings"  # fixed, recomputed here; stored by some versions only
@@ -56,22 +80,58 @@ class VideoMaeWeights(WeightFile):
 
     config: Mapping[str, Any]
 
-    @property
-    def has_final_norm(self) -> bool:
-        """Whether the encoder ends with a layer norm: models that pool the tokens norm them after that."""
-        return not self.config["use_mean_pooling"]
 
-    def require(self, wanted: Mapping[str, Any], name: str) -> None:
-        """Raise `EncoderError` where the configuration describes another encoder than `wanted`."""
-        wrong = [
-            f"{key} is {self.config[key]!r}, not {value!r}"
-            for key, value in wanted.items()
-            if key in self.config and self.config[key] != value
-        ]
-        if wrong:
-            raise EncoderError(
-                f"{self.path.parent / 'config.json'} is not of encoder {name!r}: {'; '.join(wrong)}"
-            )
+def videomae(config: VisualConfig, weights: str | None = None) -> Encoder:
+    """Build a video encoder of any size; whether it ends with a norm, and with which epsilon, a folder says.
+
+    `weights`: a Hugging Face VideoMAE folder, an original `.pth`, `OWNER/NAME[@REVISION]` on the hub, or
+    `random`; `demo` needs none. Raises `EncoderError` for weights that are missing or do not fit.
+    """
+    weights = required_weights("visual", config.name, weights)
+    if weights == "random":
+        module = VideoTransformer(config)
+        origin = fill_random(module, gain=2.0)
+        strengthen_random_patches(module.embed, channels=3)
+    else:
+        located = locate(weights, with_config=True)
+        with expected_layout(located.path, "VideoMAE's weights"):
+            file = read_videomae(located.path)
+            config = _as_folder_says(config, file)
+        module = VideoTransformer(config)
+        install(module, file)
+        origin = located.origin(file)
+    frames = FramesInput(config.n_frames, config.image_size)
+    return Encoder(
+        module, config.name, frames, config.token_shape, origin, fingerprint(asdict(config), module)
+    )
+
+
+def _as_folder_says(ours: VisualConfig, weights: VideoMaeWeights) -> VisualConfig:
+    """Take norm and epsilon from the weights' configuration; raises where the rest is another encoder's."""
+    wanted = {
+        "hidden_size": ours.blocks.width,
+        "num_hidden_layers": ours.blocks.depth,
+        "num_attention_heads": ours.blocks.heads,
+        "intermediate_size": ours.blocks.mlp_width,
+        "image_size": ours.image_size,
+        "patch_size": ours.patch,
+        "num_channels": 3,
+        "num_frames": ours.n_frames,
+        "tubelet_size": ours.tubelet,
+        "hidden_act": "gelu",
+    }
+    given = weights.config
+    wrong = [
+        f"{key} is {given[key]!r}, not {value!r}"
+        for key, value in wanted.items()
+        if key in given and given[key] != value
+    ]
+    if wrong:
+        path = weights.path.parent / "config.json"
+        raise EncoderError(f"{path} is not of encoder {ours.name!r}: {'; '.join(wrong)}")
+    blocks = replace(ours.blocks, norm_eps=float(given.get("layer_norm_eps", ours.blocks.norm_eps)))
+    # Models that pool the tokens norm them after that.
+    return replace(ours, blocks=blocks, final_norm=not given["use_mean_pooling"])
 
 
 def read_videomae(path: Path) -> VideoMaeWeights:
@@ -109,7 +169,7 @@ def _from_hugging_face(file: Path, config: Mapping[str, Any], raw: State) -> Vid
             ours[key] = value
     for i in range(int(config["num_hidden_layers"])):
         _join_qkv(ours, f"blocks.{i}.attention", has_bias=bool(config["qv_bias"]))
-    return VideoMaeWeights(file, f"VideoMAE, Hugging Face folder {file.parent.name}", ours, config)
+    return VideoMaeWeights(file, "VideoMAE, Hugging Face folder", file.parent.name, ours, config)
 
 
 def _from_original(path: Path, raw: State) -> VideoMaeWeights:
@@ -132,12 +192,12 @@ def _from_original(path: Path, raw: State) -> VideoMaeWeights:
         _join_biases(ours, f"{block}.attention", *biases)
     # Fine-tuned files pool the tokens, and norm only the pooled one.
     config = {"use_mean_pooling": any(key.startswith("fc_norm.") for key in raw)}
-    return VideoMaeWeights(path, f"VideoMAE, original file {path.name}", ours, config)
+    return VideoMaeWeights(path, "VideoMAE, original file", path.name, ours, config)
 
 
 def _renamed(key: str, names: Mapping[str, str]) -> str:
-    module, _, kind = key.rpartition(".")
-    return f"{names.get(module, module)}.{kind}"
+    module, _, parameter = key.rpartition(".")
+    return f"{names.get(module, module)}.{parameter}"
 
 
 def _join_qkv(state: State, prefix: str, *, has_bias: bool) -> None:

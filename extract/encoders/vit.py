@@ -1,7 +1,7 @@
-"""Owns the networks of the frozen encoders: VideoMAE- and AudioMAE-style transformers from one set of blocks.
+"""Networks of the frozen encoders: VideoMAE- and AudioMAE-style transformers from one set of blocks.
 
-Written from the papers (arXiv 2203.12602, 2207.06405) and the documentation of `transformers` and timm. Knows
-no weights and no names. Letters: B batch, N frames, T time, S space, D width, P patches, F mel frames.
+Written from the papers (arXiv 2203.12602, 2207.06405) and the documentation of `transformers` and timm.
+Letters: B batch, N frames, T time, S space, D width, P patches, F mel frames.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-
-from avcil.extract.encoders.positions import sine_cosine, sine_cosine_2d
 
 
 @dataclass(frozen=True)
@@ -153,3 +151,33 @@ class AudioTransformer(nn.Module):
             x = block(x)
         vector: Tensor = self.pool_norm(x[:, 1:].float().mean(1))
         return vector
+
+
+def sine_cosine(n: int, width: int) -> Tensor:
+    """Position codes float32 [n, width] of "Attention is all you need" (arXiv 1706.03762, 3.5), interleaved.
+
+    code[p, 2i] = sin(p / 10000^(2i/width)), code[p, 2i+1] = cos of the same, computed in float64; VideoMAE
+    numbers its tokens p in order (t, h, w).
+    """
+    angles = _angles(torch.arange(n), width)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()
+
+
+def sine_cosine_2d(grid: tuple[int, int], width: int) -> Tensor:
+    """Codes [1 + rows * columns, width] of a grid in row-major order; the first, for the class token, is 0.
+
+    The first half of the width codes the column, the second the row, each as all sines, then all cosines,
+    with frequencies 10000^(-i / (width / 4)).
+    """
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    halves = []
+    for positions in (columns, rows):
+        angles = _angles(positions.flatten(), width // 2)
+        halves += [angles.sin(), angles.cos()]
+    codes = torch.cat(halves, dim=1).float()
+    return torch.cat([torch.zeros(1, width), codes])
+
+
+def _angles(positions: Tensor, width: int) -> Tensor:
+    frequencies = 10_000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    return positions.double()[:, None] * frequencies

@@ -1,7 +1,7 @@
-"""Owns what the first bytes of a compressed picture say; knows codecs' headers, no file and no decoder.
+"""Headers of compressed pictures: what the first bytes of a packet tell, for each codec.
 
-Containers flag key frames, but not all that they flag can be decoded without what came before. What is said
-here decides which packets may be left out, so every doubt is answered with "it is needed".
+Containers flag key frames, but not all that they flag can be decoded without what came before. What they tell
+decides which packets may be left out, so every doubt is answered with "it is needed".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PacketFacts:
 
 
 @dataclass(frozen=True)
-class Reader:
+class PacketReader:
     """Reads the packets of one track.
 
     `length_bytes`: size of the length field before each NAL unit; 0: start codes lie between them.
@@ -45,7 +45,7 @@ class Reader:
     length_bytes: int = 0
 
     @classmethod
-    def of(cls, codec: str, extradata: bytes | None) -> Reader:
+    def of(cls, codec: str, extradata: bytes | None) -> PacketReader:
         """Read how the track's packets are cut into NAL units from its header."""
         at = _LENGTH_SIZE_AT.get(codec)
         if at is not None and extradata and len(extradata) > at and extradata[0] == 1:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, get_args
 
 from avcil.errors import DecodeError
-from avcil.extract.media.frame_rules import UNIFORM, FrameRule
+
+if TYPE_CHECKING:  # the command line takes its choices from here, without loading numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 Backend = Literal["auto", "pyav", "decord"]
 Track = Literal["audio"]
-Kind = Literal[
+FailureKind = Literal[
     "missing",  # no such file
     "unreadable",  # not a media file, empty, or not to be opened
     "unsupported",  # a track whose codec no decoder here knows
     "no-video",  # no moving picture: no picture track, or only a cover image
     "no-audio",  # no sound track, or less sound than one analysis window
     "no-frames",  # a picture track that holds no frame
-    "corrupt",  # too much of a track is damaged or cut off, see `media`
+    "corrupt",  # too much of a track is damaged or cut off, see `opening`
     "empty-window",  # start_s, end_s hold no frame or no sound
     "timeout",  # not done within the deadline (workers)
     "crashed",  # the decoding process died (workers)
@@ -28,18 +29,19 @@ Kind = Literal[
     "not-finite",  # an encoder overflows on this clip (engine)
     "internal",  # an exception nobody foresaw: worth a report
 ]
-KINDS: tuple[str, ...] = get_args(Kind)
+FAILURE_KINDS: tuple[str, ...] = get_args(FailureKind)
 
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """What is wanted of a file: `n_frames` by `frame_rule`, within start_s <= time < end_s where given.
+    """What is wanted of a file: `n_frames`, within start_s <= time < end_s where given, and the sound.
 
-    `allow_missing`: {"audio"} decodes a clip without sound as one with digital silence.
+    `frame_fps`: how the frames are chosen, see `frame_rules.frame_indices`. `allow_missing`: {"audio"}
+    decodes a clip without sound as one with digital silence.
     """
 
     n_frames: int = 16
-    frame_rule: FrameRule = UNIFORM
+    frame_fps: float | None = None
     start_s: float | None = None
     end_s: float | None = None
     allow_missing: frozenset[Track] = frozenset()
@@ -47,6 +49,8 @@ class DecodeRequest:
     def __post_init__(self) -> None:
         if self.n_frames < 2:
             raise ValueError(f"DecodeRequest: n_frames is {self.n_frames}; it must be at least 2")
+        if self.frame_fps is not None and not (math.isfinite(self.frame_fps) and self.frame_fps > 0):
+            raise ValueError(f"DecodeRequest: frame_fps is {self.frame_fps}; it must be above 0, or None")
         for name in self.allow_missing - set(get_args(Track)):
             raise ValueError(f"DecodeRequest: allow_missing has {name!r}; only 'audio' may be missing")
 
@@ -82,6 +86,6 @@ class DecodedClip:
     missing_audio: bool = False
 
 
-def failure(kind: Kind, detail: str) -> DecodeError:
+def failure(kind: FailureKind, detail: str) -> DecodeError:
     """Make the error value of one of the known kinds."""
     return DecodeError(kind, detail)

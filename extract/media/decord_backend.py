@@ -1,7 +1,4 @@
-"""Owns decoding with decord (package `decord2`): frames by index; knows no recipe and no cache.
-
-The sound comes from the PyAV pass: decord's `AudioReader` tells neither the rate nor the place of a sample.
-"""
+"""The wanted frames of an open file, decoded with decord (package `decord2`)."""
 
 from __future__ import annotations
 
@@ -14,24 +11,19 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from avcil.extract.media.contract import DecodedClip, DecodeRequest, failure
-from avcil.extract.media.opening import Media, open_media
-from avcil.extract.media.pixels import Orientation, square_pixels
-from avcil.extract.media.pyav_backend import Picture, finish, read_by_gop, read_through
+from avcil.extract.media.contract import DecodeRequest, failure
+from avcil.extract.media.frame_rules import frame_indices
+from avcil.extract.media.opening import Media
+from avcil.extract.media.pixels import Orientation, Picture, square_pixels
 
 
-def decode_with_decord(path: Path, request: DecodeRequest) -> DecodedClip:
-    """Decode the frames with decord and the sound with PyAV; the contract is `decode.decode`.
-
-    PyAV decodes also the picture where decord fails, to the same frames or to the kind of the failure.
-    """
+def read_with_decord(path: Path, media: Media, request: DecodeRequest) -> Picture | None:
+    """Read the wanted frames by their index; None where decord cannot, or not without mistakes."""
     decord.logging.set_level(decord.logging.QUIET)
-    with open_media(path, request) as media:
-        try:
-            picture = _read_picture(path, media, request)
-        except (RuntimeError, decord.DECORDError):
-            picture = None
-        return finish(media, request, picture or read_by_gop(media, request) or read_through(media, request))
+    try:
+        return _read_picture(path, media, request)
+    except (RuntimeError, decord.DECORDError):
+        return None
 
 
 def _read_picture(path: Path, media: Media, request: DecodeRequest) -> Picture | None:
@@ -48,12 +40,13 @@ def _read_picture(path: Path, media: Media, request: DecodeRequest) -> Picture |
     inside = [i for i, begin_s in enumerate(begins_s) if request.covers(begin_s)]
     if not inside:
         raise failure("empty-window", f"no frame between {request.start_s} s and {request.end_s} s")
-    chosen = request.frame_rule.indices(begins_s[inside].tolist(), ends_s[inside[-1]], request.n_frames)
+    times_s = begins_s[inside].tolist()
+    chosen = frame_indices(times_s, ends_s[inside[-1]], request.n_frames, request.frame_fps)
     wanted = [inside[i] for i in chosen]
     frames = reader.get_batch(wanted).asnumpy() if _can_seek(media) else _read_through(reader, wanted)
     if frames.shape[-1] != 3:  # decord takes the padding of narrow pictures for channels
         return None
-    return Picture(_as_shown(frames, media), begins_s[wanted], float(ends_s[-1]))
+    return Picture(_upright(frames, media), begins_s[wanted], float(ends_s[-1]))
 
 
 def _can_seek(media: Media) -> bool:
@@ -74,7 +67,7 @@ def _read_through(reader: decord.VideoReader, wanted: list[int]) -> NDArray[np.u
     return np.stack([kept[i] for i in wanted])
 
 
-def _as_shown(frames: NDArray[np.uint8], media: Media) -> NDArray[np.uint8]:
+def _upright(frames: NDArray[np.uint8], media: Media) -> NDArray[np.uint8]:
     """Add to uint8 [N, H, W, 3] what decord, which only turns pictures, leaves out: mirrors and aspect."""
     orientation = _orientation(media)
     if orientation.is_reflection:

@@ -1,40 +1,26 @@
-"""Owns which native frames stand for a clip; knows times and counts, no video and no pixels."""
+"""Frame rules: which native frames stand for a clip, computed from times and counts alone."""
 
 from __future__ import annotations
 
 import bisect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
-class FrameRule:
-    """How `n` frames are chosen among the native ones.
+def frame_indices(times_s: Sequence[float], end_s: float, n: int, fps: float | None) -> list[int]:
+    """Choose `n` frames: indices into `times_s`, ascending, repeated where there are fewer frames than `n`.
 
-    `fps=None`: spread uniformly over the native frames, first and last included (recipe `recommended`).
-    `fps` in frames/s: the clip is first re-sampled to that rate, then spread uniformly (recipe `released`).
+    Args:
+        times_s: presentation times of the native frames, ascending, at least one.
+        end_s: when the last of them ends.
+        n: at least 2 where `fps` is given.
+        fps: None: spread uniformly, first and last included (recipe `recommended`). In frames/s: first
+            re-sampled to that rate, then spread as the authors' scripts do (recipe `released`).
     """
-
-    fps: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
-            raise ValueError(f"FrameRule: fps is {self.fps}; it must be a positive number or None")
-
-    def indices(self, times_s: Sequence[float], end_s: float, n: int) -> list[int]:
-        """Give `n` indices into `times_s`, ascending; they repeat where there are fewer frames than `n`.
-
-        `times_s`: presentation times of the native frames, ascending, at least one; `end_s`: when the last
-        of them ends.
-        """
-        if self.fps is None:
-            return spread(len(times_s), n)
-        resampled = resample(times_s, end_s, self.fps)
-        return [resampled[i] for i in spread_released(len(resampled), n)]
-
-
-UNIFORM = FrameRule()
+    if fps is None:
+        return spread(len(times_s), n)
+    resampled = resample(times_s, end_s, fps)
+    return [resampled[i] for i in spread_released(len(resampled), n)]
 
 
 def spread(n_native: int, n: int) -> list[int]:

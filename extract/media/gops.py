@@ -1,4 +1,4 @@
-"""Owns which packets have to be decoded for the wanted frames; knows positions and times, no decoder."""
+"""Groups of pictures: which packets have to be decoded for the wanted frames, by positions and times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 
-class Entry(NamedTuple):
+class PacketEntry(NamedTuple):
     """What is remembered of one packet of the picture track.
 
     `pts`, `duration`: in the track's time base; `is_shown`: it gives a frame; `is_start`: decoding can begin
@@ -21,7 +21,7 @@ class Entry(NamedTuple):
     is_reference: bool = True
 
 
-def display_order(entries: Sequence[Entry]) -> list[int] | None:
+def display_order(entries: Sequence[PacketEntry]) -> list[int] | None:
     """Give the positions of the shown packets by time, or None where times do not tell frames apart."""
     shown = [(entry.pts, at) for at, entry in enumerate(entries) if entry.is_shown and entry.pts is not None]
     if len(shown) < sum(entry.is_shown for entry in entries) or len(dict(shown)) < len(shown):
@@ -29,7 +29,7 @@ def display_order(entries: Sequence[Entry]) -> list[int] | None:
     return [at for _, at in sorted(shown)]
 
 
-def ranges_to_decode(entries: Sequence[Entry], wanted: Iterable[int]) -> list[range]:
+def ranges_to_decode(entries: Sequence[PacketEntry], wanted: Iterable[int]) -> list[range]:
     """Give the ascending, separate ranges of positions to decode, each from a fresh decoder.
 
     A range begins where decoding can begin and ends at the last wanted packet of its GOP. A picture shown
@@ -48,7 +48,7 @@ def ranges_to_decode(entries: Sequence[Entry], wanted: Iterable[int]) -> list[ra
     return ranges
 
 
-def frames_expected(entries: Sequence[Entry], part: range, wanted: Container[int]) -> set[int | None]:
+def frames_expected(entries: Sequence[PacketEntry], part: range, wanted: Container[int]) -> set[int | None]:
     """Give the pts of the frames that decoding a range gives where pictures that nobody needs are left out.
 
     Not counted are those shown before the range's first: whether a decoder gives them is its own affair.
@@ -62,6 +62,6 @@ def frames_expected(entries: Sequence[Entry], part: range, wanted: Container[int
     }
 
 
-def is_before(one: Entry, other: Entry) -> bool:
+def is_before(one: PacketEntry, other: PacketEntry) -> bool:
     """Say whether one packet's picture is known to be shown before the other's."""
     return one.pts is not None and other.pts is not None and one.pts < other.pts

@@ -1,4 +1,4 @@
-"""Owns opening a media file with PyAV: its tracks, its packets, and when a track counts as corrupt.
+"""Open media files: tracks, packets, and when a track counts as corrupt.
 
 A track is `corrupt` where more than `MAX_LOST` of it (and more than two packets) fails to decode, is flagged
 as damaged by the decoder, or ends before the length that its container declares.

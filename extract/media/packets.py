@@ -1,4 +1,4 @@
-"""Owns reading packets: the whole file in one pass, or the part around a window; decodes nothing."""
+"""Packets of a file, not decoded: all of them in one pass, or the part around a window."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from avcil.extract.media.bitstream import CODECS, Reader
+from avcil.extract.media.bitstream import CODECS, PacketReader
 from avcil.extract.media.contract import DecodeRequest
-from avcil.extract.media.gops import Entry
+from avcil.extract.media.gops import PacketEntry
 
 HELD_BYTES = 256 * 2**20  # of compressed picture in memory; a longer file is read twice instead
 PART_FORMATS = ("mp4", "matroska")  # containers that date every packet and find a key frame by time
@@ -37,7 +37,7 @@ class Packets:
 
     path: Path
     picture_index: int
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[PacketEntry] = field(default_factory=list)
     sound: list[Packet[Stream]] = field(default_factory=list)
     can_skip: bool = False
     has_false_keys: bool = False
@@ -72,7 +72,7 @@ def read_packets(
     container: InputContainer, path: Path, video: VideoStream, audio: AudioStream | None
 ) -> Packets:
     """Read all packets, up to an error of the file; raises it (`FFmpegError`) where there are none."""
-    return _collect(container, Packets(path, video.index), video, audio, None)
+    return _read_tracks(container, Packets(path, video.index), video, audio, None)
 
 
 def read_part(
@@ -84,11 +84,11 @@ def read_part(
 ) -> Packets | None:
     """Read what the request's window needs, or give None where it cannot be found without reading all."""
     origin_s = begin_of(container)
-    window = _Window(request, origin_s, has_sound=audio is not None)
+    window = _WindowEnd(request, origin_s, has_sound=audio is not None)
     begin_s = 0.0 if request.start_s is None else request.start_s - LEAD_S
     seek_us = round((begin_s + origin_s) * av.time_base) if begin_s > 0 else None
     packets = Packets(path, video.index, seek_us=seek_us)
-    _collect(container, packets, video, audio, window)
+    _read_tracks(container, packets, video, audio, window)
     if window.gave_up:
         return None
     if seek_us is not None and request.start_s is not None:
@@ -122,15 +122,15 @@ def _demux(container: InputContainer, streams: list[Stream], seek_us: int | None
             yield packet
 
 
-def _collect(
+def _read_tracks(
     container: InputContainer,
     packets: Packets,
     video: VideoStream,
     audio: AudioStream | None,
-    window: _Window | None,
+    window: _WindowEnd | None,
 ) -> Packets:
     codec = video.codec_context.codec.canonical_name
-    reader = Reader.of(codec, video.codec_context.extradata)
+    reader = PacketReader.of(codec, video.codec_context.extradata)
     have_parameters: set[bool] = set()  # of the packets where decoding can begin
     changes = is_layered = False
     streams: list[Stream] = [video] if audio is None else [video, audio]
@@ -146,10 +146,9 @@ def _collect(
                 packets.has_false_keys |= packet.is_keyframe and not facts.is_start
                 if facts.is_start:
                     have_parameters.add(facts.has_parameters)
-                is_shown = not (packet.is_discard or facts.is_hidden)
-                packets.entries.append(
-                    Entry(packet.pts, packet.duration or 0, is_shown, facts.is_start, facts.is_reference)
-                )
+                length, is_shown = packet.duration or 0, not (packet.is_discard or facts.is_hidden)
+                entry = PacketEntry(packet.pts, length, is_shown, facts.is_start, facts.is_reference)
+                packets.entries.append(entry)
             if window is not None and window.is_past(packet, video):
                 break
     except FFmpegError:
@@ -163,8 +162,8 @@ def _collect(
 
 
 @dataclass
-class _Window:
-    """Watches packets go by until none can follow that belongs to the window or ends its last frame.
+class _WindowEnd:
+    """The end of a request's window, found while packets are read: when no later one can belong to it.
 
     `gave_up`: the window's sound lies too far behind its picture.
     """

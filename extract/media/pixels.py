@@ -1,4 +1,4 @@
-"""Owns what a decoded frame must undergo to look as it is meant to: upright, unmirrored, square pixels."""
+"""Decoded frames as they are meant to be shown: RGB, upright, unmirrored, with square pixels."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 MAX_PIXEL_ASPECT = 8  # a wider or higher pixel is a mistake of the file
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Wanted frames uint8 [N, H, W, 3], upright, their times float64 [N], and where the track ends (s)."""
+
+    frames: NDArray[np.uint8]
+    times_s: NDArray[np.float64]
+    end_s: float
 
 
 @dataclass(frozen=True)

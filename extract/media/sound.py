@@ -1,4 +1,4 @@
-"""Owns the sound of an open file: native channels and rate, as float; knows no picture and no recipe."""
+"""The sound of an open file, decoded with PyAV: native channels and rate, as float."""
 
 from __future__ import annotations
 

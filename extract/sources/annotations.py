@@ -1,4 +1,4 @@
-"""Owns the published lists of AVE, VGGSound and Kinetics: their rows become entries. Looks for no video."""
+"""The published lists of AVE, VGGSound and Kinetics, read row by row."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from avcil.errors import ManifestError
 from avcil.extract.sources.clip import (
     SPLIT_NAMES,
-    Entry,
+    ListedClip,
     bare_name,
     checked_id,
     checked_label,
     checked_split,
-    entry_of_name,
+    named_clip,
 )
-from avcil.extract.sources.list_files import lines, rows, seconds
+from avcil.extract.sources.listing import lines, rows, seconds
 
 AVE_HEADER = "Category&VideoID"
 AVE_SETS = {"trainset.txt": "train", "valset.txt": "val", "testset.txt": "test"}
@@ -22,7 +22,7 @@ AVE_ALL = "annotations.txt"
 KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
 
-def read_ave(source: Path) -> list[Entry]:
+def read_ave(source: Path) -> list[ListedClip]:
     """AVE: `Category&VideoID&Quality&StartTime&EndTime`, a header or none.
 
     A folder is read by its trainSet.txt, valSet.txt and testSet.txt, or by its Annotations.txt, which has no
@@ -34,10 +34,10 @@ def read_ave(source: Path) -> list[Entry]:
     names = _names(source)
     sets = [name for name in AVE_SETS if name in names]
     if sets and len(sets) < len(AVE_SETS):
-        lacking = next(name for name in AVE_SETS if name not in sets)
-        raise ManifestError(f"{source}: no {lacking} beside the other sets; add it or give Annotations.txt")
+        absent = next(name for name in AVE_SETS if name not in sets)
+        raise ManifestError(f"{source}: no {absent} beside the other sets; add it or give Annotations.txt")
     if sets:
-        return [entry for name, split in AVE_SETS.items() for entry in _ave_file(names[name], split)]
+        return [clip for name, split in AVE_SETS.items() for clip in _ave_file(names[name], split)]
     if AVE_ALL in names:
         return _ave_file(names[AVE_ALL], None)
     raise ManifestError(f"{source}: neither trainSet.txt, valSet.txt, testSet.txt nor Annotations.txt in it")
@@ -47,8 +47,8 @@ def _names(folder: Path) -> dict[str, Path]:
     return {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
 
 
-def _ave_file(path: Path, split: str | None) -> list[Entry]:
-    entries = []
+def _ave_file(path: Path, split: str | None) -> list[ListedClip]:
+    clips = []
     for where, line in lines(path):
         if line.startswith(AVE_HEADER):
             continue
@@ -61,13 +61,13 @@ def _ave_file(path: Path, split: str | None) -> list[Entry]:
         seconds(start, "StartTime", where)
         seconds(end, "EndTime", where)
         video = checked_id(video, where)
-        entries.append(Entry(video, video, checked_label(label, where), split))
-    return entries
+        clips.append(ListedClip(video, video, checked_label(label, where), split))
+    return clips
 
 
-def read_vggsound(source: Path) -> list[Entry]:
+def read_vggsound(source: Path) -> list[ListedClip]:
     """VGGSound: `youtube_id,start_seconds,label,split` without header, or with one."""
-    entries = []
+    clips = []
     for where, row in rows(source):
         if row[0].lower().replace(" ", "_") in ("youtube_id", "ytid"):
             continue
@@ -80,11 +80,11 @@ def read_vggsound(source: Path) -> list[Entry]:
         video = checked_id(video, where)
         start_s = seconds(start, "start_seconds", where)
         label, split = checked_label(label, where), checked_split(split, where)
-        entries.append(Entry(f"{video}_{start_s:06d}", video, label, split, start_s))
-    return entries
+        clips.append(ListedClip(f"{video}_{start_s:06d}", video, label, split, start_s))
+    return clips
 
 
-def read_kinetics(source: Path) -> list[Entry]:
+def read_kinetics(source: Path) -> list[ListedClip]:
     """Kinetics: CSV `label,youtube_id,time_start,time_end,split`, or ids, one a line.
 
     An id is `<youtube id>_<start>_<end>` or `<youtube id>`, as a file name with folders or without, and may
@@ -102,11 +102,11 @@ def read_kinetics(source: Path) -> list[Entry]:
     ]
     if not found:
         raise ManifestError(f"{source}: no train.csv, val.csv or test.csv in it; give the list itself")
-    return [entry for path, split in found for entry in _kinetics_file(path, split)]
+    return [clip for path, split in found for clip in _kinetics_file(path, split)]
 
 
-def _kinetics_file(path: Path, split: str | None) -> list[Entry]:
-    entries = []
+def _kinetics_file(path: Path, split: str | None) -> list[ListedClip]:
+    clips = []
     columns: dict[str, int] | None = None
     for number, (where, row) in enumerate(rows(path)):
         names = [field.lower() for field in row]
@@ -119,24 +119,24 @@ def _kinetics_file(path: Path, split: str | None) -> list[Entry]:
             columns = {name: names.index(name) for name in (*KINETICS_COLUMNS, "split") if name in names}
             n_columns = len(names)
         elif columns is None:
-            entries.append(_listed_id(row, split, where))
+            clips.append(_listed_id(row, split, where))
         elif len(row) != n_columns:
             raise ManifestError(f"{where}: {len(row)} fields; the first line names {n_columns}")
         else:
-            entries.append(_kinetics_row({name: row[i] for name, i in columns.items()}, split, where))
-    return entries
+            clips.append(_kinetics_row({name: row[i] for name, i in columns.items()}, split, where))
+    return clips
 
 
-def _kinetics_row(row: dict[str, str], split: str | None, where: str) -> Entry:
+def _kinetics_row(row: dict[str, str], split: str | None, where: str) -> ListedClip:
     video = checked_id(row["youtube_id"], where)
     start = seconds(row["time_start"], "time_start", where)
     end = seconds(row["time_end"], "time_end", where)
     part = checked_split(row["split"], where) if row.get("split") else split
     label = checked_label(row["label"], where)
-    return Entry(f"{video}_{start:06d}_{end:06d}", video, label, part, start, end)
+    return ListedClip(f"{video}_{start:06d}_{end:06d}", video, label, part, start, end)
 
 
-def _listed_id(row: list[str], split: str | None, where: str) -> Entry:
+def _listed_id(row: list[str], split: str | None, where: str) -> ListedClip:
     if len(row) > 3:
         raise ManifestError(f"{where}: {len(row)} fields; expected an id, or id,label or id,label,split")
     name, label, part = (*row, "", "")[:3]
@@ -145,4 +145,4 @@ def _listed_id(row: list[str], split: str | None, where: str) -> Entry:
         label = folder
     known_split = checked_split(part, where) if part else split
     known_label = checked_label(label, where) if label else None
-    return entry_of_name(checked_id(bare_name(name), where), known_label, known_split)
+    return named_clip(checked_id(bare_name(name), where), known_label, known_split)

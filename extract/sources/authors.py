@@ -1,4 +1,4 @@
-"""Owns the split files of the AV-CIL authors: pickled dicts in .npy files, read without unpickling them.
+"""The split files of the AV-CIL authors: pickled dicts in .npy files, read without unpickling them.
 
 `all_classId_vid_dict.npy` {split: {class id: [clip id]}} and `category_encode_dict.npy` {label: class id};
 `all_id_category_dict.npy` {split: {clip id: label}} is compared with them where it is there.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from avcil.errors import CacheError, ManifestError
-from avcil.extract.sources.clip import Entry, checked_id, checked_label, entry_of_name
+from avcil.extract.sources.clip import ListedClip, checked_id, checked_label, named_clip
 from avcil.extract.sources.splits import SPLITS
 
 CLIPS_NAME = "all_classId_vid_dict.npy"
@@ -17,28 +17,28 @@ LABELS_NAME = "category_encode_dict.npy"
 CHECK_NAME = "all_id_category_dict.npy"
 
 
-def read_authors(folder: Path) -> list[Entry]:
-    """The entries of a folder of split files: class ids ascending, in each the splits, in each as stored.
+def read_authors(folder: Path) -> list[ListedClip]:
+    """The clips of a folder of split files: class ids ascending, in each the splits, in each as stored.
 
     Raises `ManifestError`: a file is missing, damaged, holds more than plain data or contradicts another.
     """
     labels = _labels(folder / LABELS_NAME)
     splits = _table(_load(folder / CLIPS_NAME), str(folder / CLIPS_NAME))
-    entries: dict[str, Entry] = {}
+    clips: dict[str, ListedClip] = {}
     ids = {(name, number): ids for name, classes in splits.items() for number, ids in classes.items()}
     for name, number in sorted(ids, key=lambda key: (key[1], SPLITS.index(key[0]))):
         where = f"{folder / CLIPS_NAME}, {name}, class {number}"
         if number not in labels:
             raise ManifestError(f"{where}: {LABELS_NAME} names no class with this number")
         for id in ids[name, number]:
-            if id in entries:
+            if id in clips:
                 raise ManifestError(
-                    f"{where}: id {id!r} stands already in {entries[id].split}, class {entries[id].label!r}"
+                    f"{where}: id {id!r} stands already in {clips[id].split}, class {clips[id].label!r}"
                 )
-            entries[id] = entry_of_name(checked_id(id, where), labels[number], name)
+            clips[id] = named_clip(checked_id(id, where), labels[number], name)
     if (folder / CHECK_NAME).exists():
-        _compare(folder / CHECK_NAME, entries)
-    return list(entries.values())
+        _compare(folder / CHECK_NAME, clips)
+    return list(clips.values())
 
 
 def _load(path: Path) -> object:
@@ -83,17 +83,17 @@ def _table(value: object, where: str) -> dict[str, dict[int, list[str]]]:
     return splits
 
 
-def _compare(path: Path, entries: dict[str, Entry]) -> None:
+def _compare(path: Path, clips: dict[str, ListedClip]) -> None:
     value = _load(path)
     if not isinstance(value, dict) or not all(isinstance(part, dict) for part in value.values()):
         raise ManifestError(f"{path}: expected {{split: {{clip id: label}}}}")
-    said = {id: (name, label) for name, part in value.items() for id, label in part.items()}
-    for id, entry in entries.items():
-        if said.get(id, (entry.split, entry.label)) != (entry.split, entry.label):
-            name, label = said[id]
+    checked = {id: (name, label) for name, part in value.items() for id, label in part.items()}
+    for id, clip in clips.items():
+        if checked.get(id, (clip.split, clip.label)) != (clip.split, clip.label):
+            name, label = checked[id]
             raise ManifestError(
-                f"{path}: id {id!r} is {_short(label)} in {_short(name)}, but {entry.label!r} in "
-                f"{entry.split} in {CLIPS_NAME}"
+                f"{path}: id {id!r} is {_short(label)} in {_short(name)}, but {clip.label!r} in "
+                f"{clip.split} in {CLIPS_NAME}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Owns what one clip of a source is, and how names become ids; knows no format and no file's content."""
+"""One clip of a source, and how names of files become ids."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One clip as a list names it, before its file is looked for.
+class ListedClip:
+    """One clip as a list names it, before its file is known.
 
     `video` is the id of the video that the clip was cut from, `start` and `end` (whole s) where it was cut:
     they are part of the file's name, not a window within the file. `label` and `split` are None where the
@@ -57,10 +57,10 @@ def timed_name(name: str) -> tuple[str, int, int | None] | None:
     return (found[1], int(found[2]), int(found[3]) if found[3] else None) if found else None
 
 
-def entry_of_name(name: str, label: str | None, split: str | None) -> Entry:
-    """The entry of a clip that is named like its file: by an id, or an id with times."""
+def named_clip(name: str, label: str | None, split: str | None) -> ListedClip:
+    """A clip that is named like its file: by an id, or an id with times."""
     video, start, end = timed_name(name) or (name, None, None)
-    return Entry(name, video, label, split, start, end)
+    return ListedClip(name, video, label, split, start, end)
 
 
 def bare_name(text: str) -> str:

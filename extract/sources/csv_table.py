@@ -1,14 +1,16 @@
-"""Owns the CSV of clips: columns id, path, label, split and, for parts of files, start_s and end_s."""
+"""The CSV of clips: columns id, path, label, split and, for parts of files, start_s and end_s."""
 
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from avcil.errors import ManifestError
 from avcil.extract.sources.clip import Clip
+from avcil.extract.sources.listing import read_text
 from avcil.extract.sources.splits import SPLITS
 
 REQUIRED_COLUMNS = ("id", "path", "label", "split")
@@ -21,28 +23,23 @@ def read_csv(source: Path, folder: Path) -> list[Clip]:
     """
     clips: list[Clip] = []
     first_line: dict[str, int] = {}
+    reader = csv.DictReader(io.StringIO(read_text(source), newline=""), strict=True)
     try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            _require_columns(source, reader.fieldnames or [])
-            for row in reader:
-                where = f"{source}, line {reader.line_num}"
-                clip = _clip(row, folder, where)
-                if clip.id in first_line:
-                    first = first_line[clip.id]
-                    raise ManifestError(
-                        f"{where}: id {clip.id!r} stands already in line {first}; ids must differ"
-                    )
-                first_line[clip.id] = reader.line_num
-                clips.append(clip)
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{source}: not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
+        _require_columns(source, reader.fieldnames or [])
+        for row in reader:
+            where = f"{source}, line {reader.line_num}"
+            clip = _clip(row, folder, where)
+            if clip.id in first_line:
+                first = first_line[clip.id]
+                raise ManifestError(
+                    f"{where}: id {clip.id!r} stands already in line {first}; ids must differ"
+                )
+            first_line[clip.id] = reader.line_num
+            clips.append(clip)
     except csv.Error as error:
         raise ManifestError(
             f"{source}: not a readable CSV ({error}); quote fields that hold commas or quotes"
         ) from error
-    except OSError as error:
-        raise ManifestError(f"{source}: cannot be read ({error.strerror})") from error
     if not clips:
         raise ManifestError(f"{source}: no clips in it; add one row a clip below the header")
     return clips

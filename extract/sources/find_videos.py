@@ -1,4 +1,4 @@
-"""Owns finding the file of a listed clip among many, by the names that data sets are downloaded under."""
+"""The files of listed clips, found among many by the names that data sets are downloaded under."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avcil.errors import ManifestError
-from avcil.extract.sources.clip import MEDIA_SUFFIXES, SPLIT_NAMES, Entry, name_text, timed_name
+from avcil.extract.sources.clip import MEDIA_SUFFIXES, SPLIT_NAMES, ListedClip, name_text, timed_name
 
 
 @dataclass
@@ -31,7 +31,7 @@ class VideoIndex:
                 self._by_start[timed[:2]].append(path)
                 self._by_video[timed[0]].append(path)
 
-    def find(self, entry: Entry, *, alone: bool) -> Path | None:
+    def find(self, clip: ListedClip, *, alone: bool) -> Path | None:
         """The file of a clip, None if there is none.
 
         `<video>_<start>_<end>` and `<video>_<start>`, in seconds (padded to six digits or not) or in
@@ -41,15 +41,15 @@ class VideoIndex:
 
         Raises `ManifestError` if several remain.
         """
-        for candidates in self._candidates(entry, alone):
+        for candidates in self._candidates(clip, alone):
             if candidates:
-                path = self._choose(candidates, entry)
+                path = self._choose(candidates, clip)
                 return path if path.is_file() else None  # a link may lead nowhere
         return None
 
-    def expected(self, entry: Entry) -> Path:
+    def expected(self, clip: ListedClip) -> Path:
         """Where the file of a clip that is not there would be."""
-        return self.root / f"{entry.id}.mp4"
+        return self.root / f"{clip.id}.mp4"
 
     def folder_label(self, path: Path) -> str | None:
         """The class folder that a file lies in, if it does."""
@@ -61,36 +61,36 @@ class VideoIndex:
         parts = [part.lower() for part in path.relative_to(self.root).parts[:-1]]
         return next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), None)
 
-    def _candidates(self, entry: Entry, alone: bool) -> Iterator[list[Path]]:
-        yield self._by_stem.get(entry.id, [])
-        start = entry.start
+    def _candidates(self, clip: ListedClip, alone: bool) -> Iterator[list[Path]]:
+        yield self._by_stem.get(clip.id, [])
+        start = clip.start
         if start is None:
-            yield self._by_stem.get(entry.video, [])
-            yield self._by_video.get(entry.video, [])
+            yield self._by_stem.get(clip.video, [])
+            yield self._by_video.get(clip.video, [])
             return
-        ends = ("",) if entry.end is None else (f"_{entry.end:06d}", f"_{entry.end}", "")
+        ends = ("",) if clip.end is None else (f"_{clip.end:06d}", f"_{clip.end}", "")
         for end in ends:
-            yield self._by_stem.get(f"{entry.video}_{start:06d}{end}", [])
-            yield self._by_stem.get(f"{entry.video}_{start}{end}", [])
+            yield self._by_stem.get(f"{clip.video}_{start:06d}{end}", [])
+            yield self._by_stem.get(f"{clip.video}_{start}{end}", [])
         for unit in (1, 1000):  # seconds, milliseconds
             if unit == 1 or start:
                 yield [
                     path
-                    for path in self._by_start.get((entry.video, start * unit), [])
-                    if _same_end(path, entry.end, unit)
+                    for path in self._by_start.get((clip.video, start * unit), [])
+                    if _same_end(path, clip.end, unit)
                 ]
         if alone:
-            yield self._by_stem.get(entry.video, [])
+            yield self._by_stem.get(clip.video, [])
 
-    def _choose(self, paths: list[Path], entry: Entry) -> Path:
-        for name in (entry.label, entry.split):
+    def _choose(self, paths: list[Path], clip: ListedClip) -> Path:
+        for name in (clip.label, clip.split):
             if name is not None and len(paths) > 1:
                 wanted = _folded(name)
                 paths = [path for path in paths if wanted in self._folders(path)] or paths
         if len(paths) > 1:
             first, second = sorted(paths)[:2]
             raise ManifestError(
-                f"{self.root}: clip {entry.id!r} has {len(paths)} files, {first.relative_to(self.root)} and "
+                f"{self.root}: clip {clip.id!r} has {len(paths)} files, {first.relative_to(self.root)} and "
                 f"{second.relative_to(self.root)}: move all but one away or name a smaller folder by --videos"
             )
         return paths[0]

@@ -1,4 +1,4 @@
-"""Owns sources that are folders of class folders, with or without folders for the splits."""
+"""Folders of class folders, with or without folders for the splits."""
 
 from __future__ import annotations
 

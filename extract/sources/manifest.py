@@ -1,4 +1,4 @@
-"""Owns which clips a source holds and which of their videos are there; knows no media and no encoder."""
+"""The clips that a source holds, whatever its format, and which of their videos are there."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from avcil.extract.sources.annotations import (
     read_vggsound,
 )
 from avcil.extract.sources.authors import CLIPS_NAME, read_authors
-from avcil.extract.sources.clip import SPLIT_NAMES, Clip, Entry, bare_name, timed_name
+from avcil.extract.sources.clip import SPLIT_NAMES, Clip, ListedClip, bare_name, timed_name
 from avcil.extract.sources.csv_table import REQUIRED_COLUMNS, read_csv
 from avcil.extract.sources.find_videos import VideoIndex
 from avcil.extract.sources.folder import read_folder
-from avcil.extract.sources.lists import choose, place
+from avcil.extract.sources.resolve import choose, resolve
 from avcil.extract.sources.splits import SplitRule
 
 __all__ = ["Clip", "Format", "Manifest", "SourceOptions", "read_manifest", "read_source"]
 
 Format = Literal["auto", "folder", "csv", "ave", "vggsound", "kinetics", "authors"]
 FIRST_BYTES = 65_536  # of a file, to tell its format
-LISTS: dict[Format, Callable[[Path], list[Entry]]] = {
+LISTS: dict[Format, Callable[[Path], list[ListedClip]]] = {
     "ave": read_ave,
     "vggsound": read_vggsound,
     "kinetics": read_kinetics,
@@ -69,20 +69,20 @@ class ClassCoverage:
 class Manifest:
     """The clips of a source, in its order. Those in `missing` have no file: each fails alone, later.
 
-    `unplaced`: ids that are listed and cannot become clips: no file says their class, or the source does not
-    hold them.
+    `unresolved`: ids that are listed and cannot become clips: no file says their class, or the source does
+    not hold them.
     """
 
     format: Format
     clips: tuple[Clip, ...]
     missing: tuple[Clip, ...] = ()
-    unplaced: tuple[str, ...] = ()
+    unresolved: tuple[str, ...] = ()
 
     def coverage(self) -> list[ClassCoverage]:
         """Listed and present clips by class, the smallest share present first."""
         listed = Counter(clip.label for clip in self.clips)
-        lacking = Counter(clip.label for clip in self.missing)
-        classes = [ClassCoverage(label, n, n - lacking[label]) for label, n in listed.items()]
+        missing = Counter(clip.label for clip in self.missing)
+        classes = [ClassCoverage(label, n, n - missing[label]) for label, n in listed.items()]
         return sorted(classes, key=lambda one: one.present / one.listed)
 
 
@@ -108,7 +108,7 @@ def read_manifest(source: Path, options: SourceOptions) -> Manifest:
     if len(manifest.missing) == len(manifest.clips):
         remedy = "; name the folder of the videos by --videos" if format != "folder" else ""
         first = f", the first would be {manifest.clips[0].path}" if manifest.clips else ""
-        n = len(manifest.clips) + len(manifest.unplaced)
+        n = len(manifest.clips) + len(manifest.unresolved)
         raise ManifestError(f"{source}: none of its {n} clips exists{first}{remedy}")
     return manifest
 
@@ -182,14 +182,18 @@ def _read_list(source: Path, format: Format, options: SourceOptions) -> Manifest
     if format in ("vggsound", "authors") and source.is_dir() != (format == "authors"):
         wanted = "the folder of the split files" if format == "authors" else "the CSV file"
         raise ManifestError(f"{source}: --format {format} expects {wanted}")
-    entries = LISTS[format](source)
-    unplaced: list[str] = []
-    if not entries:
+    clips = LISTS[format](source)
+    unresolved: list[str] = []
+    if not clips:
         raise ManifestError(f"{source}: no clips in it; read as {format}, another format needs --format")
     if options.only is not None:
-        entries, unplaced = choose(entries, options.only)
+        clips, unresolved = choose(clips, options.only)
     index = VideoIndex(options.videos or (source if source.is_dir() else source.parent))
-    placed = place(entries, index, options.split)
+    resolved = resolve(clips, index, options.split)
+    unresolved = list(dict.fromkeys(unresolved + resolved.unresolved))
     return Manifest(
-        format, tuple(placed.clips), tuple(placed.missing), tuple(dict.fromkeys(unplaced + placed.unplaced))
+        format,
+        tuple(resolved.clips),
+        tuple(resolved.missing),
+        tuple(unresolved),
     )

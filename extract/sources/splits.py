@@ -1,4 +1,4 @@
-"""Owns how the clips of a class are divided among train, val and test; knows no files and no formats."""
+"""Splits: how the clips of a class are divided among train, val and test."""
 
 from __future__ import annotations
 

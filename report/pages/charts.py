@@ -1,4 +1,4 @@
-"""Owns line charts as SVG text, drawn for a page that is light or dark; knows numbers, no run.
+"""Line charts as SVG text, for a page that is light or dark.
 
 Colours and fonts are classes of the page's style sheet (`pages/style.css`): `c0` to `c6` are seven hues of
 like weight on both grounds. No two lines are told apart by hue alone: each is labelled at its end.
@@ -42,7 +42,7 @@ class Axes:
     """What the lines are drawn on.
 
     Attributes:
-        title: said to those who do not see the picture, with `description`.
+        title: for those who do not see the picture, as is `description`.
         y_ticks: (y, text) of every horizontal rule; the first and the last one bound the picture.
         x_ticks: (x, text) below.
         x_title: what x counts.

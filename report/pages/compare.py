@@ -1,17 +1,18 @@
-"""Owns the page that compares methods: curves, bars with their spread over seeds; computes no statistics."""
+"""The page that compares methods: curves, and bars with their spread over seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from avcil.report.comparison import METRICS, MODALITY_ORDER, Comparison, ComparisonRow
-from avcil.report.comparison_text import columns, difference, heading, legend
-from avcil.report.pages.charts import Axes, Line, line_chart
-from avcil.report.pages.curves import percent_ticks, step_ticks
+from avcil.report.comparison_tables import difference, heading, legend, row_title
+from avcil.report.labels import shortened
+from avcil.report.pages.charts import Line, line_chart
+from avcil.report.pages.curves import percent_ticks, step_axes
 from avcil.report.pages.page import Chart, render
 from avcil.report.statistics import Sample
-from avcil.report.words import METHOD_TITLES, MODALITY_WORDS, signed
+from avcil.report.words import MODALITY_WORDS, signed
 from avcil.train.record.metrics import DEFINITIONS
 
 COLOURS = 6  # of methods, before they come round again as dashes
@@ -37,27 +38,14 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the table: `style` is the colour its curve has too."""
-
-    name: str
-    modality: str
-    runs: int
-    style: str
-    cells: Sequence[Cell]
-    difference: str | None
-
-
-@dataclass(frozen=True)
 class Section:
-    """What may be compared with each other."""
+    """What may be compared with each other; `styles` are the colours of the rows' curves by their titles."""
 
-    heading: str
-    legend: str
+    comparison: Comparison
     intro: str
     charts: Sequence[Chart]
     columns: Sequence[str]
-    rows: Sequence[Row]
+    styles: Mapping[str, str]
 
 
 def compare_page(comparisons: Sequence[Comparison]) -> str:
@@ -65,44 +53,31 @@ def compare_page(comparisons: Sequence[Comparison]) -> str:
     return render(
         "compare.html",
         sections=[_section(one) for one in comparisons],
+        metrics=METRICS,
+        heading=heading,
+        legend=legend,
+        row_title=row_title,
+        cell=_cell,
+        difference=_difference,
         definitions={metric: DEFINITIONS[metric] for metric in ("accuracy", *METRICS)},
     )
 
 
 def _section(comparison: Comparison) -> Section:
-    methods = list(dict.fromkeys(_name(row) for row in comparison.rows))
-    styles = {name: f"c{k % COLOURS}{' dashed' if k >= COLOURS else ''}" for k, name in enumerate(methods)}
-    charts = []
-    for modality in MODALITY_ORDER:
-        rows = [row for row in comparison.rows if row.modality == modality]
-        if rows:
-            charts.append(_chart(modality, rows, styles, comparison))
-    names = [metric.replace("_", " ") for metric in METRICS]
-    if comparison.baseline is not None:
-        names.append(columns(comparison)[-1])
-    intro = (
-        f"Every row learned the same {comparison.classes} classes in the same {len(comparison.step_sizes)} "
-        "steps from the same tokens. At the end, guessing would be right for "
-        f"{signed(1 / comparison.classes)} %."
-    )
+    titles = list(dict.fromkeys(map(row_title, comparison.rows)))
+    styles = {title: f"c{k % COLOURS}{' dashed' if k >= COLOURS else ''}" for k, title in enumerate(titles)}
+    by_modality = {one: [row for row in comparison.rows if row.modality == one] for one in MODALITY_ORDER}
     return Section(
-        heading=heading(comparison),
-        legend=legend(comparison),
-        intro=intro,
-        charts=charts,
-        columns=names,
-        rows=[_row(row, styles, comparison) for row in comparison.rows],
-    )
-
-
-def _row(row: ComparisonRow, styles: dict[str, str], comparison: Comparison) -> Row:
-    return Row(
-        name=_name(row),
-        modality=row.modality,
-        runs=len(row.seeds),
-        style=styles[_name(row)],
-        cells=[_cell(row.samples[metric]) for metric in METRICS],
-        difference=None if comparison.baseline is None else _difference(row),
+        comparison=comparison,
+        intro=f"Every row learned the same {comparison.classes} classes in the same "
+        f"{len(comparison.step_sizes)} steps from the same tokens. At the end, guessing would be right for "
+        f"{signed(1 / comparison.classes)} %.",
+        charts=[_chart(modality, rows, styles) for modality, rows in by_modality.items() if rows],
+        columns=[
+            *(metric.replace("_", " ") for metric in METRICS),
+            *([] if comparison.baseline is None else [f"vs {comparison.baseline_title}"]),
+        ],
+        styles=styles,
     )
 
 
@@ -119,34 +94,21 @@ def _difference(row: ComparisonRow) -> str:
     return text.replace("-", "\N{MINUS SIGN}").replace("±", " ± ")
 
 
-def _chart(
-    modality: str, rows: Sequence[ComparisonRow], styles: dict[str, str], comparison: Comparison
-) -> Chart:
-    steps = len(comparison.step_sizes)
+def _chart(modality: str, rows: Sequence[ComparisonRow], styles: Mapping[str, str]) -> Chart:
     lines = [
         Line(
-            _name(row) if len(_name(row)) <= LABEL_LETTERS else f"{_name(row)[: LABEL_LETTERS - 1]}…",
+            shortened(row_title(row), LABEL_LETTERS),
             [(step, one.mean) for step, one in enumerate(row.accuracy, start=1)],
-            f"{styles[_name(row)]} dots",
+            f"{styles[row_title(row)]} dots",
             spread=[one.deviation for one in row.accuracy],
         )
         for row in rows
     ]
-    axes = Axes(
-        title=f"Accuracy after each step, {modality}",
-        description="; ".join(f"{_name(row)} ends at {signed(row.accuracy[-1].mean)} %" for row in rows),
-        y_ticks=percent_ticks(0.0, 1.0),
-        x_ticks=step_ticks({step: step for step in range(1, steps + 1)}),
-        x_title="after step",
-        x_range=(1, steps),
-        label_width=LABEL_WIDTH,
-        width=400,
-        height=260,
+    ends = "; ".join(f"{row_title(row)} ends at {signed(row.accuracy[-1].mean)} %" for row in rows)
+    axes = step_axes(
+        f"Accuracy after each step, {modality}", ends, len(rows[0].accuracy), percent_ticks(0.0, 1.0)
     )
     how = MODALITY_WORDS[modality].capitalize()
     note = f"{how}: test clips of all classes seen so far that are named right, in percent"
-    return Chart(modality.capitalize(), note, line_chart(axes, lines))
-
-
-def _name(row: ComparisonRow) -> str:
-    return METHOD_TITLES.get(row.method, row.method) + (f" ({row.variant})" if row.variant else "")
+    drawn = line_chart(replace(axes, label_width=LABEL_WIDTH, width=400, height=260), lines)
+    return Chart(modality.capitalize(), note, drawn)

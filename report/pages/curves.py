@@ -1,13 +1,14 @@
-"""Owns which curves a run's page shows: accuracy, forgetting, losses; draws them with `charts`."""
+"""The curves of a run's page: accuracy, forgetting, losses, validation accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 from avcil.report.pages.charts import Axes, Line, line_chart, thinned, ticks
 from avcil.report.pages.page import Chart
-from avcil.report.words import TERM_WORDS, chances, percent, signed, whole
+from avcil.report.words import SPLIT_WORDS, TERM_WORDS, chances, percent, signed, whole
 from avcil.train.record.records import StepRecord
 from avcil.train.record.results import Evaluation
 
@@ -17,44 +18,38 @@ COLOURS = 6  # of terms, before they come round again
 
 
 def outcome_charts(result: Evaluation) -> list[Chart]:
-    """Accuracy after every step beside guessing, and forgetting."""
+    """Accuracy after every step beside guessing, and forgetting if there are earlier steps."""
+    return [_accuracy(result), *_forgetting(result)]
+
+
+def _accuracy(result: Evaluation) -> Chart:
+    points, guesses = list(enumerate(result.accuracy, 1)), list(enumerate(chances(result), 1))
+    style = f"faint thin {'dashed' if len(points) > 1 else 'dots'}"  # a line of one point is none
+    lines = [Line("", points, "c0 dots", values=_values(points)), Line("guessing", guesses, style)]
+    description = ", ".join(f"step {step}: {percent(value)} %" for step, value in points)
+    axes = step_axes("Accuracy after each step", description, len(points), percent_ticks(0.0, 1.0))
+    clips = SPLIT_WORDS[result.split].capitalize()
+    return Chart(
+        "Accuracy",
+        f"{clips} of all classes seen so far that are named right, in percent",
+        line_chart(replace(axes, label_width=58), lines),
+    )
+
+
+def _forgetting(result: Evaluation) -> list[Chart]:
+    points = [(step, value) for step, value in enumerate(result.forgetting, 1) if value is not None]
+    if not points:
+        return []
     steps = len(result.accuracy)
-    values = _values(result.accuracy, steps)
-    seen = Line("", [(t + 1, a) for t, a in enumerate(result.accuracy)], "c0 dots", values=values)
-    style = f"faint thin {'dashed' if steps > 1 else 'dots'}"  # a line of one point is none
-    guess = Line("guessing", [(t + 1, a) for t, a in enumerate(chances(result))], style)
-    description = ", ".join(f"step {t + 1}: {percent(a)} %" for t, a in enumerate(result.accuracy))
-    charts = [
-        Chart(
-            "Accuracy",
-            "Test clips of all classes seen so far that are named right, in percent"
-            if result.split == "test"
-            else "Validation clips of all classes seen so far that are named right, in percent",
-            line_chart(
-                _step_axes("Accuracy after each step", description, steps, percent_ticks(0.0, 1.0), 58),
-                [seen, guess],
-            ),
-        )
-    ]
-    drops = [(t + 1, value) for t, value in enumerate(result.forgetting) if value is not None]
-    if drops:
-        values = _values([value for _, value in drops], steps)
-        description = ", ".join(f"step {t}: {percent(value)} points" for t, value in drops)
-        low, high = min(value for _, value in drops), max(value for _, value in drops)
-        axes = _step_axes(
-            "Forgetting after each step",
-            description,
-            steps,
-            percent_ticks(min(low, 0.0), max(high * 1.12, 0.1)),
-        )
-        charts.append(
-            Chart(
-                "Forgetting",
-                "How far the classes of earlier steps are below their best, in percentage points",
-                line_chart(axes, [Line("", drops, "c1 dots", values=values)]),
-            )
-        )
-    return charts
+    description = ", ".join(f"step {step}: {percent(value)} points" for step, value in points)
+    low, high = min(value for _, value in points), max(value for _, value in points)
+    rules = percent_ticks(min(low, 0.0), max(high * 1.12, 0.1))
+    drawn = line_chart(
+        step_axes("Forgetting after each step", description, steps, rules),
+        [Line("", points, "c1 dots", values=_values(points, steps))],
+    )
+    note = "How far the classes of earlier steps are below their best, in percentage points"
+    return [Chart("Forgetting", note, drawn)]
 
 
 def training_charts(records: Sequence[StepRecord]) -> list[Chart]:
@@ -85,19 +80,17 @@ def training_charts(records: Sequence[StepRecord]) -> list[Chart]:
         marks = [point for one in kept for point in (one, (one[0], None))]
         lines = [*_pieces(validated, starts, "c0 thin"), Line("", marks, "c1 dots")]
         axes = _epoch_axes("Validation accuracy", starts, percent_ticks(0.0, 1.0))
-        charts.append(
-            Chart(
-                "Validation accuracy", "In percent; a dot is the epoch that was kept", line_chart(axes, lines)
-            )
-        )
+        note = "In percent; a dot is the epoch that was kept"
+        charts.append(Chart("Validation accuracy", note, line_chart(axes, lines)))
     return charts
 
 
-def _values(fractions: Sequence[float], steps: int) -> list[str]:
-    """What is written at the points: in percent, as exactly as there is room for."""
+def _values(points: Sequence[tuple[int, float]], steps: int = 0) -> list[str]:
+    """The text at points of a run of `steps` steps: in percent, as exactly as there is room for."""
+    steps = steps or len(points)
     if steps > MOST_STEPS:
         return []
-    return [signed(value) if steps <= ROOMY_STEPS else whole(value) for value in fractions]
+    return [signed(value) if steps <= ROOMY_STEPS else whole(value) for _, value in points]
 
 
 def percent_ticks(low: float, high: float) -> list[tuple[float, str]]:
@@ -132,9 +125,8 @@ def _pieces(points: Sequence[tuple[float, float]], starts: Sequence[int], style:
     return lines
 
 
-def _step_axes(
-    title: str, description: str, steps: int, rules: Sequence[tuple[float, str]], label_width: int = 8
-) -> Axes:
+def step_axes(title: str, description: str, steps: int, rules: Sequence[tuple[float, str]]) -> Axes:
+    """Steps from 1 on the one axis, `rules` on the other."""
     return Axes(
         title=title,
         description=description,
@@ -142,7 +134,6 @@ def _step_axes(
         x_ticks=step_ticks({step: step for step in range(1, steps + 1)}),
         x_title="after step",
         x_range=(1, steps),
-        label_width=label_width,
     )
 
 

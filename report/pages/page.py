@@ -1,4 +1,4 @@
-"""Owns how a page is made from a template: escaping, the parts that pages share; knows no run.
+"""Pages made from templates, with everything escaped, and the parts that pages share.
 
 A page is one file that loads nothing. Everything that is not markup of ours is escaped by the template
 engine, and a content security policy in the page forbids scripts and requests, whatever a label may hold.
@@ -13,8 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import avcil
+from avcil.report.words import percent
 
 DARK_CELL = 0.65  # the level from which text on a cell takes the other colour
+EMPTY_CELL = Markup('<td class="none"></td>')
 
 
 @dataclass(frozen=True)
@@ -37,32 +39,40 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class HeatRow:
-    """A row of a heat map: ready cells behind its head."""
-
-    head: str
-    cells: Sequence[Markup]
-
-
-@dataclass(frozen=True)
 class HeatMap:
-    """A matrix whose cells are shaded; `corner` says what rows and columns are."""
+    """A square matrix whose cells are shaded, the diagonal framed; a row is its head and its cells."""
 
     title: str
-    corner: str
     columns: Sequence[str]
-    rows: Sequence[HeatRow]
+    rows: Sequence[tuple[str, Sequence[Markup]]]
 
 
-def heat_cell(text: str, level: float, *, own: bool = False) -> Markup:
-    """A table cell shaded by `level` in [0, 1]; `own` frames one of the diagonal."""
+def heat_map(
+    title: str,
+    columns: Sequence[str],
+    heads: Sequence[str],
+    shares: Sequence[Sequence[float]],
+    texts: Sequence[Sequence[str]] | None = None,
+) -> HeatMap:
+    """Cells shaded by `shares` in [0, 1], with these in percent where no `texts` are given.
+
+    Rows may be shorter than the matrix is wide: the rest stays empty.
+    """
+    rows = []
+    shown = texts or [list(map(percent, row)) for row in shares]
+    for number, (head, words, levels) in enumerate(zip(heads, shown, shares, strict=True)):
+        pairs = enumerate(zip(words, levels, strict=True))
+        cells = [_shaded(word, level, own=column == number) for column, (word, level) in pairs]
+        rows.append((head, [*cells, *[EMPTY_CELL] * (len(columns) - len(cells))]))
+    return HeatMap(title, columns, rows)
+
+
+def _shaded(text: str, level: float, *, own: bool) -> Markup:
+    """A table cell shaded by `level` in [0, 1]; `own` frames it."""
     classes = " ".join(name for name, on in (("hi", level > DARK_CELL), ("own", own)) if on)
     style = Markup(' style="--v:{}"').format(f"{level:.2f}".rstrip("0").rstrip(".")) if level else ""
     named = Markup(' class="{}"').format(classes) if classes else ""
     return Markup("<td{}{}>{}</td>").format(named, style, text)
-
-
-EMPTY_CELL = Markup('<td class="none"></td>')
 
 
 def label(text: str, index: int | None = None) -> Markup:

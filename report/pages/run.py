@@ -1,12 +1,14 @@
-"""Owns the page of one run, `report.html`: which numbers stand where; draws nothing itself."""
+"""The page of one run, `report.html`: its numbers, charts, matrices, and how it was made."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from avcil.files import write_text
 from avcil.report.pages import curves
-from avcil.report.pages.page import EMPTY_CELL, HeatMap, HeatRow, Number, heat_cell, label, render
+from avcil.report.pages.page import HeatMap, Number, heat_map, label, render
 from avcil.report.words import SELECTION, SPLIT_WORDS, chances, percent, signed, story, title
 from avcil.train.config import to_toml
 from avcil.train.protocol import Protocol
@@ -34,20 +36,24 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class StepRow:
-    """A step in the table of steps and in the list of classes."""
+    """A step in the table of steps and in the list of classes; `seen` counts the classes up to it."""
 
     number: int
     classes: Sequence[str]
     seen: int
-    chance: float
-    accuracy: float
-    forgetting: float | None
     record: StepRecord
 
     @property
     def exemplars(self) -> int:
         """Clips of old classes that were kept for it."""
         return sum(map(len, self.record.exemplars.values()))
+
+
+def write_run_page(run: RunFolder, result: Evaluation) -> Path:
+    """Write the page of a finished run into its folder, one for each split, and return its path."""
+    path = run.path / ("report.html" if result.split == "test" else f"report-{result.split}.html")
+    write_text(path, run_page(run, result))
+    return path
 
 
 def run_page(run: RunFolder, result: Evaluation) -> str:
@@ -59,6 +65,7 @@ def run_page(run: RunFolder, result: Evaluation) -> str:
     """
     records = [run.record(step) for step in range(len(result.step_sizes))]
     tasks = Protocol(run.facts.classes, run.facts.step_sizes, run.facts.memory).tasks
+    names = [f"step {step}" for step in range(1, len(tasks) + 1)]
     classes = _classes(result, tasks)
     ranked = sorted(classes, key=lambda one: (one.now, one.learned, one.number))
     return render(
@@ -69,9 +76,13 @@ def run_page(run: RunFolder, result: Evaluation) -> str:
         numbers=_numbers(result),
         charts=curves.outcome_charts(result),
         training=curves.training_charts(records),
-        steps=_steps(result, tasks, records),
-        matrix=_matrix(result),
-        answers=_answers(result, tasks),
+        steps=[
+            StepRow(step, result.classes[task.start : task.stop], task.stop, record)
+            for step, (task, record) in enumerate(zip(tasks, records, strict=True), start=1)
+        ],
+        chances=chances(result),
+        matrix=_matrix(result, names),
+        answers=_answers(result, tasks, names),
         confusion=_confusion(result),
         confused=most_confused(result.confusion, result.classes, MOST_CONFUSED),
         classes=classes,
@@ -92,53 +103,21 @@ def run_page(run: RunFolder, result: Evaluation) -> str:
 
 def _numbers(result: Evaluation) -> list[Number]:
     guesses = chances(result)
-    steps = len(guesses)
+    steps = "the step" if len(guesses) == 1 else f"steps 1 to {len(guesses)}"
+    mean = f"averaged over {steps}; guessing {percent(sum(guesses) / len(guesses))} %"
+    last = f"at the end, among all {len(result.classes)} classes; guessing {percent(guesses[-1])} %"
     numbers = [
-        Number(
-            "Mean accuracy",
-            percent(result.mean_accuracy),
-            "%",
-            f"averaged over {'the step' if steps == 1 else f'steps 1 to {steps}'}; "
-            f"guessing {percent(sum(guesses) / steps)} %",
-        ),
-        Number(
-            "Last accuracy",
-            percent(result.last_accuracy),
-            "%",
-            f"at the end, among all {len(result.classes)} classes; guessing {percent(guesses[-1])} %",
-        ),
+        Number("Mean accuracy", percent(result.mean_accuracy), "%", mean),
+        Number("Last accuracy", percent(result.last_accuracy), "%", last),
     ]
     if result.average_forgetting is not None and result.backward_transfer is not None:
+        lost = "how far old classes are below their best, averaged over steps; 0 is none"
+        change = "change of old classes from when they were learned to the end; below 0 is loss"
         numbers += [
-            Number(
-                "Average forgetting",
-                signed(result.average_forgetting),
-                "points",
-                "how far old classes are below their best, averaged over steps; 0 is none",
-            ),
-            Number(
-                "Backward transfer",
-                signed(result.backward_transfer),
-                "points",
-                "change of old classes from when they were learned to the end; below 0 is loss",
-            ),
+            Number("Average forgetting", signed(result.average_forgetting), "points", lost),
+            Number("Backward transfer", signed(result.backward_transfer), "points", change),
         ]
     return numbers
-
-
-def _steps(result: Evaluation, tasks: Sequence[range], records: Sequence[StepRecord]) -> list[StepRow]:
-    return [
-        StepRow(
-            number=step + 1,
-            classes=[result.classes[column] for column in task],
-            seen=task.stop,
-            chance=1 / task.stop,
-            accuracy=result.accuracy[step],
-            forgetting=result.forgetting[step],
-            record=records[step],
-        )
-        for step, task in enumerate(tasks)
-    ]
 
 
 def _classes(result: Evaluation, tasks: Sequence[range]) -> list[ClassRow]:
@@ -156,50 +135,31 @@ def _classes(result: Evaluation, tasks: Sequence[range]) -> list[ClassRow]:
     ]
 
 
-def _matrix(result: Evaluation) -> HeatMap:
-    steps = len(result.matrix)
-    rows = [
-        HeatRow(
-            f"after step {step + 1}",
-            [heat_cell(percent(value), value, own=of == step) for of, value in enumerate(row)]
-            + [EMPTY_CELL] * (steps - len(row)),
-        )
-        for step, row in enumerate(result.matrix)
-    ]
-    names = [f"step {of + 1}" for of in range(steps)]
-    return HeatMap("Accuracy in percent on the classes that came with each step", "", names, rows)
+def _matrix(result: Evaluation, steps: Sequence[str]) -> HeatMap:
+    title = "Accuracy in percent on the classes that came with each step"
+    return heat_map(title, steps, [f"after {step}" for step in steps], result.matrix)
 
 
-def _answers(result: Evaluation, tasks: Sequence[range]) -> HeatMap:
-    rows = [
-        HeatRow(
-            f"of step {step + 1}",
-            [heat_cell(percent(share), share, own=other == step) for other, share in enumerate(shares)],
-        )
-        for step, shares in enumerate(step_confusion(result.confusion, tasks))
-    ]
-    names = [f"step {other + 1}" for other in range(len(tasks))]
-    return HeatMap("Share of clips, in percent, that are taken for a class of each step", "", names, rows)
+def _answers(result: Evaluation, tasks: Sequence[range], steps: Sequence[str]) -> HeatMap:
+    title = "Share of clips, in percent, that are taken for a class of each step"
+    return heat_map(title, steps, [f"of {step}" for step in steps], step_confusion(result.confusion, tasks))
 
 
 def _confusion(result: Evaluation) -> HeatMap:
-    rows = []
-    for column, counts in enumerate(result.confusion):
-        total = sum(counts)
-        cells = [
-            heat_cell(str(clips) if clips else "", clips / total, own=other == column)
-            for other, clips in enumerate(counts)
-        ]
-        rows.append(HeatRow(label(result.classes[column], column), cells))
-    names = [str(column + 1) for column in range(len(rows))]
-    return HeatMap("Clips of each class (row) by the class they were taken for (column)", "", names, rows)
+    return heat_map(
+        "Clips of each class (row) by the class they were taken for (column)",
+        [str(number) for number in range(1, len(result.classes) + 1)],
+        [label(name, column) for column, name in enumerate(result.classes)],
+        [[clips / sum(counts) for clips in counts] for counts in result.confusion],
+        [[str(clips) if clips else "" for clips in counts] for counts in result.confusion],
+    )
 
 
 def _facts(run: RunFolder, records: Sequence[StepRecord]) -> dict[str, str]:
     made = run.facts.environment
     device = made.device if made.device != "cpu" else "none used"
     facts = {
-        "method": f"{run.config.method}, fidelity {run.config.fidelity}",
+        "method": f"{run.config.method.name}, fidelity {run.config.fidelity}",
         "tokens": f"{', '.join(run.facts.caches)} (fingerprint {run.facts.cache_fingerprint[:16]})",
         "precision": f"{run.config.training.precision}; products of the attention in {made.products}",
         "graphics card": device,
@@ -218,7 +178,7 @@ def _facts(run: RunFolder, records: Sequence[StepRecord]) -> dict[str, str]:
 
 
 def seconds(count: float) -> str:
-    """A duration as people say it."""
+    """A duration in words."""
     if count < 100:
         return f"{count:.1f} s"
     minutes, rest = divmod(round(count), 60)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from avcil.cache import CacheClip, CacheInfo, EncoderInfo, TokenSpec
+from avcil.cache import CacheClip, CacheInfo, EncoderInfo, TokenSpec, WeightsOrigin
 
 
 @pytest.fixture
@@ -14,8 +14,8 @@ def info() -> CacheInfo:
         visual=TokenSpec((2, 3, 5), "float16"),
         audio=TokenSpec((5,), "float32"),
         recipe={"name": "test", "audio": {"rate_hz": 16000}},
-        visual_encoder=EncoderInfo("eye", "a" * 64, "random, seed 0"),
-        audio_encoder=EncoderInfo("ear", "b" * 64, "ear.pth"),
+        visual_encoder=EncoderInfo("eye", "a" * 64, WeightsOrigin("random", "seed 0")),
+        audio_encoder=EncoderInfo("ear", "b" * 64, WeightsOrigin("file", "AudioMAE file", file="ear.pth")),
     )
 
 

@@ -25,7 +25,7 @@ CHILDREN, SEEDS = 4, 1000
 
 def make(path: Path) -> None:
     """Two shards, a failure, a flag, and a row that is not written."""
-    encoder = EncoderInfo("x", "a" * 64, "")
+    encoder = EncoderInfo("x", "a" * 64)
     info = CacheInfo(TokenSpec(SHAPE, "int8"), TokenSpec((32,), "float32"), {"name": "x"}, encoder, encoder)
     rng = np.random.default_rng(0)
     for part in (CLIPS[:8], CLIPS[8:]):

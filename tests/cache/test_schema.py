@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from avcil.cache import CacheClip, CacheInfo, EncoderInfo, TokenSpec
+from avcil.cache import CacheClip, CacheInfo, EncoderInfo, TokenSpec, WeightsOrigin
 from avcil.cache.schema import differences
 from avcil.errors import CacheError
 
@@ -28,7 +28,7 @@ def test_recipe_is_normalised_like_its_content(info: CacheInfo) -> None:
         ({"audio": {"shape": [5], "dtype": "float64"}}, "float64.*float16, float32"),
         ({"audio": {"shape": [5]}}, "audio.dtype.*missing"),
         ({"recipe": 3}, "recipe.*expected dict"),
-        ({"audio_encoder": {"name": "x", "fingerprint": "XY", "weights": ""}}, "sha256"),
+        ({"audio_encoder": {"name": "x", "fingerprint": "XY", "weights": {"kind": "own"}}}, "sha256"),
         ({"surprise": 1}, "unknown key.*surprise"),
     ],
 )
@@ -48,7 +48,7 @@ def test_differences_name_fields_and_ignore_words_about_weights(info: CacheInfo)
         info,
         visual=TokenSpec((2, 3, 6), "float16"),
         recipe={"name": "test", "audio": {"rate_hz": 11430}},
-        visual_encoder=EncoderInfo("eye", "a" * 64, "other words"),
+        visual_encoder=EncoderInfo("eye", "a" * 64, WeightsOrigin("own", "other words")),
     )
     assert differences(info, info) == []
     assert info.identity != other.identity
@@ -65,12 +65,16 @@ def test_what_has_another_identity_differs(info: CacheInfo) -> None:
     assert differences(whole, broken) == ["recipe.distance: the cache has 2, asked for 2.0"]
 
 
-@pytest.mark.parametrize(
-    "change", [{"name": None}, {"weights": 3}, {"weights": "\udc80.pth"}, {"fingerprint": None}]
-)
+@pytest.mark.parametrize("change", [{"name": None}, {"fingerprint": None}])
 def test_an_encoder_is_described_in_text(info: CacheInfo, change: dict[str, Any]) -> None:
     with pytest.raises(CacheError, match="encoder"):
         replace(info.visual_encoder, **change)
+
+
+@pytest.mark.parametrize("change", [{"words": 3}, {"file": "\udc80.pth"}, {"kind": "x"}, {"sha256": "x"}])
+def test_where_weights_came_from_is_described_in_text(change: dict[str, Any]) -> None:
+    with pytest.raises(CacheError, match="weights"):
+        WeightsOrigin(**change)
 
 
 @pytest.mark.parametrize(
@@ -91,10 +95,9 @@ def test_clips_that_cannot_be_stored_are_refused(clip_id: str, label: Any, split
 
 
 def test_the_hash_of_a_weight_file_travels_and_does_not_decide(info: CacheInfo) -> None:
-    hashed = replace(info, visual_encoder=replace(info.visual_encoder, weights_sha256="0f" * 32))
+    weights = WeightsOrigin("file", "VideoMAE, original file", file="x.pth", sha256="0f" * 32)
+    hashed = replace(info, visual_encoder=replace(info.visual_encoder, weights=weights))
     assert CacheInfo.from_content(hashed.content()) == hashed
-    assert "weights_sha256" not in info.content()["visual_encoder"]
+    assert info.content()["visual_encoder"]["weights"] == {"kind": "random", "words": "seed 0"}
     assert info.identity == hashed.identity
     assert differences(info, hashed) == differences(hashed, info) == []
-    with pytest.raises(CacheError, match="weights_sha256 'x' of encoder"):
-        replace(info.visual_encoder, weights_sha256="x")

@@ -5,14 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageSequence
 from support.command_line import avcil
 from support.demo_road import Road
 
-from avcil.errors import RunError
-from avcil.predict.attention_maps import ReducedMaps
-from avcil.report.attention import FRAME_MS, AttentionFigure, AttentionRow
+from avcil.report.attention_figure import FRAME_MS
 
 
 @pytest.mark.parametrize("reduce", ["class", "mean"])
@@ -50,15 +47,9 @@ def test_what_cannot_be_drawn_is_one_line(road: Road, tmp_path: Path) -> None:
     for arguments, words in (
         ((audio, video), "no audio-guided attention"),
         ((road.run, video, "--label", "nothing"), "no class 'nothing'"),
-        ((road.run, video, "--reduce", "max"), "--reduce is 'max'"),
+        ((road.run, video, "--reduce", "max"), "'max' is not one of"),
         ((road.run, road.run / "run.json"), "unreadable"),
     ):
         refused = avcil("attend", *arguments, "--out", tmp_path / "out")
         assert refused.code == 2 and words in refused.err and refused.err.count("\n") == 1, refused.err
     assert not (tmp_path / "out").exists()
-
-
-def test_tokens_must_be_a_square_grid() -> None:
-    maps = ReducedMaps(torch.full((2, 6), 1 / 6), torch.full((2,), 0.5))
-    with pytest.raises(RunError, match="6, not a square grid"):
-        AttentionFigure((), np.zeros((4, 8, 8, 3), np.uint8), [AttentionRow("step 1", maps)])

@@ -14,8 +14,9 @@ def completed(script: Path, words: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_commands_and_options_are_completed(tmp_path: Path) -> None:
+def test_commands_options_and_choices_are_completed(tmp_path: Path) -> None:
     script = tmp_path / "avcil"  # completion goes by the command's name
     script.write_text("from avcil.cli import main\nmain()\n")
     assert completed(script, "avcil pre") == ["predict"]
+    assert completed(script, "avcil eval run --split t") == ["test"]
     assert set(completed(script, "avcil predict --vis")) == {"--visual-weights", "--visual-encoder"}

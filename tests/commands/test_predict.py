@@ -13,7 +13,8 @@ from support.demo_road import Road
 
 from avcil.cache import TokenCache
 from avcil.train.record.run_folder import RunFolder
-from avcil.train.tokens.residency import ResidentTokens
+from avcil.train.record.weights import load_classifier
+from avcil.train.tokens.batches import ResidentTokens
 
 CPU = torch.device("cpu")
 
@@ -28,7 +29,7 @@ def scores_from_cache(cache: Path, run: Path, ids: list[str], step: int) -> dict
     folder = RunFolder.open(run)
     tokens = TokenCache(cache).read(ids)
     resident = ResidentTokens(torch.from_numpy(tokens.audio), torch.from_numpy(tokens.widened()))
-    shares = folder.classifier(step, CPU).scores(resident).softmax(1)
+    shares = load_classifier(folder, step, CPU).scores(resident).softmax(1)
     labels = folder.facts.classes[: shares.shape[1]]
     return {id: dict(zip(labels, row, strict=True)) for id, row in zip(ids, shares.tolist(), strict=True)}
 

@@ -20,14 +20,15 @@ from avcil.extract.sources.manifest import Clip
 TWO = ExtractOptions("demo", "demo", workers=2, batch=2, device="cpu,cpu")
 BAD_ENCODER = """
 import torch
-from avcil.extract.encoders.contract import FramesInput, OwnEncoder
+from avcil.extract.encoders.encoder import Encoder
+from avcil.extract.encoders.inputs import FramesInput
 
 class Bad(torch.nn.Module):
     def forward(self, x):
         return 1 / 0
 
 def make(weights):
-    return OwnEncoder(Bad(), "bad", FramesInput(n_frames=4, image_size=32), (4, 1, 8))
+    return Encoder(Bad(), "bad", FramesInput(n_frames=4, image_size=32), (4, 1, 8))
 """
 
 

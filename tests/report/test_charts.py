@@ -8,8 +8,7 @@ import pytest
 
 from avcil.report.pages.charts import HEIGHT, WIDTH, Axes, Line, line_chart, thinned, ticks
 from avcil.report.pages.curves import MOST_STEPS, step_ticks, training_charts
-from avcil.train.loop import EpochRecord
-from avcil.train.record.records import StepRecord
+from avcil.train.record.records import EpochRecord, StepRecord
 
 AXES = Axes("t", "d", [(0.0, "0"), (1.0, "100")], [(1, "1"), (3, "3")], "step", (1, 3), label_width=60)
 

@@ -8,26 +8,35 @@ import pytest
 
 from avcil.errors import ConfigError
 from avcil.report.comparison import Comparison, compare
-from avcil.report.comparison_text import comma_separated, difference, heading, latex, markdown
+from avcil.report.comparison_tables import FORMATS, difference, heading
 from avcil.report.statistics import PairedDifference
-from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
+from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.record.results import Evaluation, FinishedRun
 
 CONFIG = RunConfig(protocol=ProtocolConfig(steps=2))
+TITLES = {"avcil": "AV-CIL", "finetune": "fine-tuning"}
+DEFAULTS = {"lambda_instance": 0.5, "class_term": True}
 
 
 def run(mean: float, seed: int = 0, order: int = 0, cache: str = "c" * 64, **changes: Any) -> FinishedRun:
     protocol = replace(CONFIG.protocol, order="shuffled" if order else "listed", order_seed=order)
-    config = replace(CONFIG, **{"protocol": protocol, "training": TrainingConfig(seed=seed), **changes})
+    method = MethodConfig(changes.pop("method", "avcil"), changes.pop("settings", DEFAULTS))
+    changes = {"method": method, "protocol": protocol, "training": TrainingConfig(seed=seed), **changes}
+    config = replace(CONFIG, **changes)
     result = Evaluation.__new__(Evaluation)
     numbers = {"mean_accuracy": mean, "last_accuracy": mean / 2, "average_forgetting": 1 - mean}
-    result.__dict__.update(numbers, accuracy=[mean, mean], classes=["a", "b"], step_sizes=[1, 1], memory=4)
-    return FinishedRun(Path(f"{config.method}-{config.name}-{order}-{seed}"), config, cache, result)
+    title = TITLES.get(method.name, method.name)
+    result.__dict__.update(
+        numbers, method_title=title, accuracy=[mean, mean], classes=["a", "b"], step_sizes=[1, 1], memory=4
+    )
+    return FinishedRun(
+        Path(f"{config.method.name}-{config.name}-{order}-{seed}"), config, cache, DEFAULTS, result
+    )
 
 
 def with_protocol(one: FinishedRun, protocol: ProtocolConfig, more: float) -> FinishedRun:
     """`one` under another protocol, a little better."""
-    return run(one.result.mean_accuracy + more, method=one.config.method, protocol=protocol)
+    return run(one.result.mean_accuracy + more, method=one.config.method.name, protocol=protocol)
 
 
 def the_table(*runs: FinishedRun, baseline: str | None = None) -> Comparison:
@@ -69,14 +78,14 @@ def test_other_tokens_have_a_table_of_their_own() -> None:
 
 
 def test_ablations_are_told_apart() -> None:
-    without = replace(CONFIG.avcil, class_term=False)
-    stronger = replace(CONFIG.avcil, lambda_instance=2.0)
-    table = the_table(run(0.5), run(0.4, avcil=without), run(0.6, avcil=stronger), baseline="avcil")
+    without = run(0.4, settings=DEFAULTS | {"class_term": False})
+    stronger = run(0.6, settings=DEFAULTS | {"lambda_instance": 2.0})
+    table = the_table(run(0.5), without, stronger, baseline="avcil")
     assert [row.variant for row in table.rows] == ["", "class term off", "lambda instance 2.0"]
     differences = [row.differences.get("mean_accuracy") for row in table.rows]
     assert differences[0] is None and [round(one.mean, 6) for one in differences[1:] if one] == [-0.1, 0.1]
     with pytest.raises(ConfigError, match=r"several ways \(.*class term off.*\); leave out all but one"):
-        compare([run(0.4, avcil=without), run(0.6, avcil=stronger)], "avcil")
+        compare([without, stronger], "avcil")
 
 
 def test_fidelities_are_told_apart_and_compared_with_their_own() -> None:
@@ -126,9 +135,9 @@ def test_a_run_given_twice_counts_once() -> None:
 
 def test_names_are_escaped() -> None:
     tables = [the_table(run(0.5, name='50 % a_b | "c", $d'))]
-    assert r'50 \% a\_b \textbar{} "c", \$d' in latex(tables)
-    assert r'50 % a\_b \| "c", $d' in markdown(tables)
-    assert '"50 % a_b | ""c"", $d",2,1+1,' in comma_separated(tables)
+    assert r'50 \% a\_b \textbar{} "c", \$d' in FORMATS["latex"](tables)
+    assert r'50 % a\_b \| "c", $d' in FORMATS["markdown"](tables)
+    assert '"50 % a_b | ""c"", $d",2,1+1,' in FORMATS["csv"](tables)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +151,6 @@ def test_a_difference_has_a_sign_unless_it_is_zero(mean: float, half: float | No
 
 def test_markdown_is_aligned() -> None:
     runs = [run(0.5, seed=seed, method=method) for seed in (1, 2) for method in ("avcil", "finetune")]
-    lines = [line for line in markdown([the_table(*runs)]).splitlines() if line.startswith("|")]
+    lines = [line for line in FORMATS["markdown"]([the_table(*runs)]).splitlines() if line.startswith("|")]
     assert len(lines) == 4 and len({len(line) for line in lines}) == 1
     assert lines[3].startswith("| AV-CIL      | audio-visual |   2 | 50.0±0.0 |")

@@ -1,4 +1,4 @@
-"""The pages of a run and of a comparison, looked at in a real browser: labels may hold anything."""
+"""The pages of a run and of a comparison, opened in a real browser: labels may hold anything."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,9 +8,9 @@ from support.browser import Browser, browser, find_browser
 from support.command import Outcome
 from support.odd_run import ODD_LABELS, odd_run
 
-from avcil.commands.evaluate import write_report
+from avcil.report.pages.run import write_run_page
 from avcil.report.words import percent
-from avcil.train.evaluate import evaluate_run
+from avcil.train.record.evaluation import evaluate_run
 
 Command = Callable[..., Outcome]
 PHONE = 390
@@ -21,9 +21,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of two methods, one of them with its page, the other with a single step."""
     folder = tmp_path_factory.mktemp("odd")
     run = odd_run(folder)
-    write_report(run, evaluate_run(run))
+    write_run_page(run, evaluate_run(run))
     single = odd_run(folder, steps=1, method="upper-bound", select="last")
-    write_report(single, evaluate_run(single))
+    write_run_page(single, evaluate_run(single))
     odd_run(folder, method="finetune")
     return folder
 

@@ -15,6 +15,7 @@ def evaluation(**changes: Any) -> Evaluation:
         "classes": list("abcdefgh"),
         "step_sizes": [4, 4],
         "memory": 20,
+        "old_clips": "exemplars",
         "select": "best_val",
         "split": "test",
         "clips": 80,
@@ -37,8 +38,8 @@ def test_a_stranger_is_told_what_was_learned_and_what_guessing_gives() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"method": "finetune"}, "new classes only, and none of the old ones"),
-        ({"method": "upper-bound"}, "all clips of all classes so far"),
+        ({"old_clips": "none"}, "new classes only, and none of the old ones"),
+        ({"old_clips": "all"}, "all clips of all classes so far"),
         ({"step_sizes": [8], "average_forgetting": None}, "all at once"),
         ({"step_sizes": [4, 2, 2]}, "in 3 steps of 4, 2 and 2 classes"),
         ({"average_forgetting": -0.05}, "even rose 5.0 percentage points"),

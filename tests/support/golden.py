@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avcil.train.config import Modality
-from avcil.train.network.heads import Head, HeadKind, ProxyHead
+from avcil.train.methods.proxies import ProxyLayer
+from avcil.train.network.layers import LinearLayer, OutputLayer
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 
 FILES = ("forward", "losses", "trajectory", "exemplars")
@@ -43,7 +44,7 @@ PARAMETERS = {
     "P_new": "classifier.new",
     "factor": "classifier.scale",
 }
-HEADS: dict[str, HeadKind] = {"linear": "linear", "lsc": "proxies"}
+LAYERS: dict[str, type[OutputLayer]] = {"linear": LinearLayer, "lsc": ProxyLayer}
 BODY = ("Wa", "ba", "Wv", "bv", "Wpa", "bpa", "Wpv", "bpv")
 SINGLE = {"audio": BODY[:2], "visual": BODY[2:4]}
 
@@ -107,12 +108,12 @@ def tensor(x: NDArray[Any], dtype: torch.dtype) -> Tensor:
 
 @cache
 def network_arrays(
-    seed: int, modality: Modality, classes: int, head: HeadKind = "linear"
+    seed: int, modality: Modality, classes: int, layer: type[OutputLayer] = LinearLayer
 ) -> dict[str, NDArray[np.float32]]:
     generator, arrays = rng(seed), {}
     for name in SINGLE.get(modality, BODY):
         arrays[name] = uniform(generator, WIDTH, WIDTH) if name[0] == "W" else uniform(generator, WIDTH)
-    if head == "proxies":
+    if layer is ProxyLayer:
         return arrays | {"P": normal(generator, 10 * classes, WIDTH, scale=WIDTH**-0.5)}
     return arrays | {"Wc": uniform(generator, classes, WIDTH), "bc": uniform(generator, classes)}
 
@@ -120,9 +121,9 @@ def network_arrays(
 def network_from(
     arrays: dict[str, NDArray[np.float32]], modality: Modality, dtype: torch.dtype
 ) -> AudioVisualNetwork:
-    head: HeadKind = "proxies" if "P" in arrays else "linear"
+    layer: type[OutputLayer] = ProxyLayer if "P" in arrays else LinearLayer
     classes = len(arrays["P"]) // 10 if "P" in arrays else len(arrays["bc"])
-    network = AudioVisualNetwork(NetworkShape(modality, WIDTH, WIDTH, classes, head)).to(dtype)
+    network = AudioVisualNetwork(NetworkShape(modality, WIDTH, WIDTH, classes), layer).to(dtype)
     with torch.no_grad():
         for name, array in arrays.items():
             network.get_parameter(PARAMETERS[name]).copy_(torch.from_numpy(array))
@@ -130,9 +131,9 @@ def network_from(
 
 
 def draw_network(
-    seed: int, modality: Modality, classes: int, dtype: torch.dtype, head: HeadKind = "linear"
+    seed: int, modality: Modality, classes: int, dtype: torch.dtype, layer: type[OutputLayer] = LinearLayer
 ) -> AudioVisualNetwork:
-    return network_from(network_arrays(seed, modality, classes, head), modality, dtype)
+    return network_from(network_arrays(seed, modality, classes, layer), modality, dtype)
 
 
 def draw_teacher(
@@ -141,9 +142,9 @@ def draw_teacher(
     mix: float | None,
     classes: int,
 ) -> AudioVisualNetwork:
-    """The layers of `student`, drawn in float32, plus `mix` times a draw whose head is the teacher's own."""
-    modality, head = student.shape.modality, student.shape.head
-    arrays = dict(network_arrays(seed, modality, classes, head))
+    """The layers of `student`, drawn in float32, plus `mix` times a draw; the output layer is a draw."""
+    modality, layer = student.shape.modality, type(student.classifier)
+    arrays = dict(network_arrays(seed, modality, classes, layer))
     if mix is not None:
         for name in SINGLE.get(modality, BODY):
             layer = student.get_parameter(PARAMETERS[name]).detach().double().numpy()
@@ -151,15 +152,15 @@ def draw_teacher(
     return network_from(arrays, modality, student.dtype)
 
 
-def new_head(seed: int, kind: HeadKind, classes: int) -> Head:
+def new_layer(seed: int, kind: type[OutputLayer], classes: int) -> OutputLayer:
     generator = rng(seed)
     with torch.no_grad():
-        if kind == "proxies":
-            proxies = ProxyHead(WIDTH, classes)
+        if kind is ProxyLayer:
+            proxies = ProxyLayer(WIDTH, classes)
             drawn = normal(generator, 10 * classes, WIDTH, scale=WIDTH**-0.5)
             proxies.new.copy_(tensor(drawn, torch.float32))
             return proxies
-        rows = torch.nn.Linear(WIDTH, classes)
+        rows = LinearLayer(WIDTH, classes)
         rows.weight.copy_(tensor(uniform(generator, classes, WIDTH), torch.float32))
         rows.bias.copy_(tensor(uniform(generator, classes), torch.float32))
         return rows

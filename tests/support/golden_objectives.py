@@ -10,13 +10,15 @@ from support import golden
 from support.golden_terms import Precision, compare
 from torch import Tensor
 
-from avcil.train.config import AfcConfig, AvcilConfig, RunConfig
-from avcil.train.methods import METHODS, AttentionObjective, Batch, StepContext, afc, losses
-from avcil.train.network.heads import ProxyHead
+from avcil.train.config import RunConfig
+from avcil.train.methods import afc, find_method, losses
+from avcil.train.methods.avcil import AvcilSettings
+from avcil.train.methods.head import NetworkHead
+from avcil.train.methods.method import AttentionObjective, Batch, StepContext
+from avcil.train.methods.proxies import ProxyLayer
 from avcil.train.network.inference import logits
 from avcil.train.network.model import AudioVisualNetwork
-from avcil.train.tokens.residency import ResidentTokens
-from avcil.train.tokens.step_data import StepClips
+from avcil.train.tokens.batches import ResidentTokens, StepClips
 
 TERMS = {
     "ce_separated": "cross_entropy",
@@ -36,7 +38,7 @@ def avcil(name: str, inputs: dict[str, Any], expect: Any, precision: Precision) 
     labels = torch.tensor(inputs["labels"])
     student = golden.draw_network(inputs["student_seed"], "audio-visual", old + size, precision.dtype)
     teacher = golden.draw_teacher(student, inputs["teacher_seed"], inputs["teacher_mix"], old)
-    settings = AvcilConfig(
+    settings = AvcilSettings(
         lambda_instance=inputs["lam_I"],
         lambda_class=inputs["lam_C"],
         lambda_attention=inputs["lam"],
@@ -46,6 +48,7 @@ def avcil(name: str, inputs: dict[str, Any], expect: Any, precision: Precision) 
         spatial_term=av_terms,
         temporal_term=av_terms,
     )
+    method = find_method({"AV-CIL": "avcil", "SS-IL": "ss-il"}[inputs["method"]])
     context = context_of(
         step,
         size,
@@ -53,9 +56,9 @@ def avcil(name: str, inputs: dict[str, Any], expect: Any, precision: Precision) 
         StepClips(ResidentTokens(*(part[n_current:] for part in tokens)), labels[n_current:]),
         student,
         teacher,
-        RunConfig(avcil=settings),
+        RunConfig(),
+        settings if method.name == "avcil" else method.settings(),
     )
-    method = METHODS[{"AV-CIL": "avcil", "SS-IL": "ss-il"}[inputs["method"]]]
     objective = method.prepare(context)
     assert objective is not None
     loss, frozen = objective, None
@@ -88,16 +91,16 @@ def afc_objective(name: str, inputs: dict[str, Any], expect: Any, precision: Pre
     step, size, n, modality = inputs["step"], inputs["classes_per_step"], inputs["n"], inputs["modality"]
     old, labels = step * size, torch.tensor(inputs["labels"])
     tokens = golden.draw_clips(inputs["clips_seed"], n, inputs["spatial_tokens"], precision.dtype)
-    student = golden.draw_network(inputs["student_seed"], modality, old, precision.dtype, "proxies")
+    student = golden.draw_network(inputs["student_seed"], modality, old, precision.dtype, ProxyLayer)
     teacher = golden.draw_teacher(student, inputs["teacher_seed"], inputs["teacher_mix"], old)
-    student.grow(golden.new_head(inputs["student_new_proxies_seed"], "proxies", size))
-    teacher.grow(golden.new_head(inputs["teacher_new_proxies_seed"], "proxies", size))
-    assert isinstance(student.classifier, ProxyHead)
+    student.grow(golden.new_layer(inputs["student_new_proxies_seed"], ProxyLayer, size))
+    teacher.grow(golden.new_layer(inputs["teacher_new_proxies_seed"], ProxyLayer, size))
+    assert isinstance(student.classifier, ProxyLayer)
     student.classifier.old.requires_grad_()  # the reference differentiates with respect to these too
     clips = StepClips(ResidentTokens(*tokens), labels)
     none = StepClips(ResidentTokens(None, None), labels[:0])
-    config = RunConfig(modality=modality, afc=AfcConfig(lambda_distillation=inputs["lam_disc"]))
-    context = context_of(step, size, clips, none, student, teacher, config)
+    config, settings = RunConfig(modality=modality), afc.AfcSettings(inputs["lam_disc"])
+    context = context_of(step, size, clips, none, student, teacher, config, settings)
     features = afc.old_features(context, teacher)
     output, old_output = student(*tokens), teacher(*tokens)
     terms = afc.objective(context, features)(output, Batch(torch.arange(n), torch.arange(0), labels))
@@ -137,6 +140,7 @@ def context_of(
     student: AudioVisualNetwork,
     teacher: AudioVisualNetwork | None,
     config: RunConfig,
+    settings: Any,
 ) -> StepContext:
     return StepContext(
         step=step,
@@ -145,10 +149,11 @@ def context_of(
         exemplars=exemplars,
         student=student,
         teacher=teacher,
-        kept={},
+        head=NetworkHead(),
         exemplars_per_class=1,
         generator=torch.Generator(),
         config=config,
+        settings=settings,
     )
 
 

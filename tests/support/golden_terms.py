@@ -11,7 +11,7 @@ from support.golden import FRAMES, assert_close, normal, rng, tensor, unit_rows
 from torch import Tensor
 
 from avcil.train.methods import losses
-from avcil.train.network.heads import ProxyHead
+from avcil.train.methods.proxies import ProxyLayer
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def nca(name: str, inputs: dict[str, Any], expect: Any, precision: Precision) ->
 def proxy_scores(name: str, inputs: dict[str, Any], expect: Any, precision: Precision) -> None:
     generator, dim, classes = rng(inputs["seed"]), inputs["dim"], inputs["classes"]
     features = tensor(abs(normal(generator, inputs["n"], dim)), precision.dtype)
-    head = ProxyHead(dim, classes).to(precision.dtype)
+    head = ProxyLayer(dim, classes).to(precision.dtype)
     with torch.no_grad():
         head.new.copy_(tensor(normal(generator, inputs["proxies_per_class"] * classes, dim), precision.dtype))
     compare(name, {"logits": head(features)}, {}, expect, precision)

@@ -8,7 +8,7 @@ import numpy as np
 
 from avcil.cache import CacheWriter, TokenCache
 from avcil.cache.schema import CacheClip, CacheInfo, EncoderInfo, TokenSpec
-from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
+from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.plan import plan_run
 from avcil.train.record.run_folder import RunFolder
 from avcil.train.run import train_run
@@ -31,7 +31,7 @@ def odd_run(folder: Path, steps: int = 3, method: str = "avcil", select: str = "
         for split, count in (("train", 4), ("val", 1), ("test", 3))
         for number in range(count)
     ]
-    encoder = EncoderInfo("made up", "0" * 64, "random numbers")
+    encoder = EncoderInfo("made up", "0" * 64)
     info = CacheInfo(TokenSpec((2, 4, 8), "float16"), TokenSpec((8,), "float32"), {}, encoder, encoder)
     if not (folder / "cache").exists():
         random = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def odd_run(folder: Path, steps: int = 3, method: str = "avcil", select: str = "
             audio = random.standard_normal((len(clips), 8)).astype(np.float32)
             writer.write([clip.id for clip in clips], visual, audio)
     config = RunConfig(
-        method=method,
+        method=MethodConfig(method),
         protocol=ProtocolConfig(steps=steps, memory=12),
         training=TrainingConfig(epochs=2, batch=4, exemplar_batch=4, device="cpu", select=select),
     )

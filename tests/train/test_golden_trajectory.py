@@ -15,18 +15,19 @@ from support.golden import WIDTH, assert_close, load_golden
 from torch import Tensor
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, EncoderInfo, TokenCache, TokenSpec
-from avcil.train.config import AfcConfig, AvcilConfig, ProtocolConfig, RunConfig, SsilConfig, TrainingConfig
+from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.draws import Draws
-from avcil.train.network.heads import Head, HeadKind
 from avcil.train.network.inference import logits
+from avcil.train.network.layers import OutputLayer
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.plan import Plan, plan_run
 from avcil.train.protocol import clip_set
 from avcil.train.record.metrics import average_forgetting, forgetting, mean_accuracy, task_accuracy
 from avcil.train.record.records import StepRecord
 from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.weights import load_classifier
 from avcil.train.run import train_run
-from avcil.train.tokens.step_data import load_clips
+from avcil.train.tokens.loading import load_once
 
 GROUPS = load_golden("trajectory")
 METHODS = {
@@ -69,19 +70,20 @@ PRECISIONS: dict[str, Literal["fp64", "fp32"]] = {"float64": "fp64", "float32": 
 
 
 class PublishedDraws(Draws):
-    """Initial weights, heads of new classes and batch orders as the reference was given them."""
+    """Initial weights, layers of new classes and batch orders as the reference was given them."""
 
     def __init__(self, settings: dict[str, Any], run: dict[str, Any]) -> None:
         super().__init__(seed=0)
         self._settings, self._run = settings, run
 
-    def network(self, step: int, shape: NetworkShape) -> AudioVisualNetwork:
+    def network(self, step: int, shape: NetworkShape, layer: type[OutputLayer] | None) -> AudioVisualNetwork:
+        assert layer is not None
         seed = self._settings["init_seed"] + step
-        return golden.draw_network(seed, shape.modality, shape.classes, torch.float32, shape.head)
+        return golden.draw_network(seed, shape.modality, shape.classes, torch.float32, layer)
 
-    def new_head(self, step: int, kind: HeadKind, width: int, classes: int) -> Head:
+    def new_layer(self, step: int, layer: type[OutputLayer], width: int, classes: int) -> OutputLayer:
         assert width == WIDTH
-        return golden.new_head(self._settings["rows_seed"] + step, kind, classes)
+        return golden.new_layer(self._settings["rows_seed"] + step, layer, classes)
 
     def order(self, step: int, epoch: int, size: int, which: Literal["current", "exemplars"]) -> Tensor:
         orders = self._run["steps"][step].get("orders")
@@ -100,7 +102,7 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Any:
         clips = reference_clips(group)
         space = GROUPS[group]["config"]["data"]["s"]
         path = tmp_path_factory.mktemp("reference") / group
-        none = EncoderInfo("reference", "0" * 64, "none")
+        none = EncoderInfo("reference", "0" * 64)
         info = CacheInfo(
             TokenSpec((golden.FRAMES, space, WIDTH), "float32"),
             TokenSpec((WIDTH,), "float32"),
@@ -121,9 +123,23 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def configuration(settings: dict[str, Any], run: dict[str, Any], precision: str) -> RunConfig:
     classes, whole = len(settings["data"]["sizes"]["train"]), 1_000_000
     terms, per_step = run.get("terms"), settings["classes_per_step"]
-    joint = per_step == 4  # on AVE, as all of these are
+    joint = {"joint_cross_entropy_at_step_1": per_step == 4}  # on AVE, as all of these are
+    method, afc = METHODS[run["method"]], {"lambda_distillation": settings["lam_disc"]}
+    own: dict[str, dict[str, Any]] = {
+        "afc-nme": afc,
+        "afc-lsc": afc,
+        "ss-il": joint,
+        "avcil": {
+            "lambda_instance": settings["lam_I"],
+            "lambda_class": settings["lam_C"],
+            "lambda_attention": settings["lam"],
+            "contrastive_temperature": settings["tau"],
+            **joint,
+            **{switch: terms is None or name in terms for switch, name in TERMS.items()},
+        },
+    }
     return RunConfig(
-        method=METHODS[run["method"]],
+        method=MethodConfig(method, own.get(method, {})),
         modality=run["modality"],
         fidelity="released",
         protocol=ProtocolConfig(step_sizes=(per_step,) * (classes // per_step), memory=settings["memory"]),
@@ -136,16 +152,6 @@ def configuration(settings: dict[str, Any], run: dict[str, Any], precision: str)
             seed=settings["python_seed"],
             precision=PRECISIONS[precision],
             device="cpu",
-        ),
-        afc=AfcConfig(lambda_distillation=settings["lam_disc"]),
-        ssil=SsilConfig(joint_cross_entropy_at_step_1=joint),
-        avcil=AvcilConfig(
-            lambda_instance=settings["lam_I"],
-            lambda_class=settings["lam_C"],
-            lambda_attention=settings["lam"],
-            contrastive_temperature=settings["tau"],
-            joint_cross_entropy_at_step_1=joint,
-            **{switch: terms is None or name in terms for switch, name in TERMS.items()},
         ),
     )
 
@@ -207,11 +213,11 @@ def check_numbers(
     losses = [epoch.loss for epoch in run.record(step).epochs]
     assert_close(losses, expected["train_loss"], tolerance["train_loss"], f"{where}: losses")
     ids = clip_set(plan.clips.test, range(plan.protocol.seen(step)))
-    test = load_clips(plan.cache, ids, plan.config, plan.device)
-    classifier = run.classifier(step, plan.device)
-    found = {"logits": logits(classifier.network, test.tokens)}
+    test = load_once(plan.cache, ids.ids, plan.needs, plan.device)
+    classifier = load_classifier(run, step, plan.device)
+    found = {"logits": logits(classifier.network, test)}
     if "nme_dist_first3" in expected:
-        found["nme_dist"] = -classifier.scores(test.tokens)
+        found["nme_dist"] = -classifier.scores(test)
     for key, rows in found.items():
         assert_close(rows[:3], expected[f"{key}_first3"], tolerance[key], f"{where}: first {key}")
         assert_close(rows[-3:], expected[f"{key}_last3"], tolerance[key], f"{where}: last {key}")
@@ -252,8 +258,9 @@ def check_discrete(
 
 def check_parts(config: RunConfig, record: StepRecord, parts: list[dict[str, Any]], where: str) -> None:
     """Each unweighted term of every update, stored in float32 by the reference."""
-    share = config.avcil.lambda_attention
-    weights = {"instance": config.avcil.lambda_instance, "class": config.avcil.lambda_class}
+    settings = config.method.settings
+    share = settings.get("lambda_attention", 0.5)
+    weights = {"instance": settings.get("lambda_instance"), "class": settings.get("lambda_class")}
     weights |= {"spatial": share, "temporal": 1 - share}
     known = {*PARTS, "kd_tasks", "ce_current", "ce_exemplar", "ce_joint"}  # separated ones are in train_loss
     for epoch, part in zip(record.epochs, parts, strict=bool(parts)):

@@ -4,7 +4,7 @@ import pytest
 
 from avcil.errors import ConfigError
 from avcil.train.config import ProtocolConfig
-from avcil.train.methods.random_exemplars import random_exemplars
+from avcil.train.methods.exemplars import random_exemplars
 from avcil.train.protocol import Protocol, build_protocol, clip_set, exemplar_set, group_clips
 
 NAMES = [f"c{index}" for index in (3, 0, 2, 1, 4, 6, 5)]
@@ -93,7 +93,7 @@ def test_memory_is_shared_by_the_classes_seen_before() -> None:
     assert [protocol.exemplars_per_class(protocol.seen(step)) for step in (0, 1)] == [4, 2]
     sizes = {"a": 5, "b": 3, "c": 5, "d": 3, "e": 5, "f": 3}
     train = tuple(tuple(f"{name}{index}" for index in range(size)) for name, size in sizes.items())
-    memories = random_exemplars(protocol, train, seed=42)
+    memories = [random_exemplars(protocol, train[: 2 * step], 42, step) for step in range(3)]
     assert memories[0] == {}
     assert {column: len(ids) for column, ids in memories[1].items()} == {0: 4, 1: 3}
     assert {column: ids[:2] for column, ids in memories[1].items()} == {
@@ -106,6 +106,6 @@ def test_exemplars_are_those_of_pythons_own_random() -> None:
     train = (tuple("pqrst"), tuple("vwxyz"), tuple("ijk"))
     random.seed(42)
     expected = {column: tuple(random.sample(list(train[column]), 3)) for column in (0, 1)}
-    memory = random_exemplars(protocol, train, seed=42)[1]
+    memory = random_exemplars(protocol, train, 42, 1)
     assert memory == expected
     assert exemplar_set(memory).columns == (0, 0, 0, 1, 1, 1)

@@ -11,16 +11,18 @@ from support.small_disk import small_disk
 
 from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
 from avcil.errors import ConfigError, RunError
-from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
+from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.draws import Draws
-from avcil.train.evaluate import evaluate_run
 from avcil.train.loop import epoch_batches
+from avcil.train.network.layers import LinearLayer
 from avcil.train.network.model import NetworkShape
 from avcil.train.plan import plan_run
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.evaluation import evaluate_run
+from avcil.train.record.results import recorded_results
+from avcil.train.record.run_folder import FORMAT, RunFolder
+from avcil.train.record.weights import load_classifier, save_step
 from avcil.train.run import TrainProgress, train_run
-from avcil.train.tokens.residency import ResidentTokens
-from avcil.train.tokens.step_data import StepClips
+from avcil.train.tokens.batches import ResidentTokens, StepClips
 
 SPEC = SyntheticSpec(classes=6, train=10, val=3, test=4, time=4, space=4, width=64, separation=4.0)
 CONFIG = RunConfig(
@@ -48,7 +50,9 @@ def weights(run: RunFolder) -> list[bytes]:
 def test_avcil_learns_and_keeps(cache: TokenCache, tmp_path: Path) -> None:
     config = replace(CONFIG, training=replace(CONFIG.training, epochs=40))
     result = evaluate_run(train(cache, tmp_path / "run", config))
-    fallen = evaluate_run(train(cache, tmp_path / "finetune", replace(config, method="finetune")))
+    fallen = evaluate_run(
+        train(cache, tmp_path / "finetune", replace(config, method=MethodConfig("finetune")))
+    )
     assert result.accuracy[0] >= 0.75
     assert result.last_accuracy > fallen.last_accuracy + 0.15
     assert fallen.average_forgetting is not None and fallen.average_forgetting > 0.5
@@ -56,7 +60,7 @@ def test_avcil_learns_and_keeps(cache: TokenCache, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("modality", ["audio-visual", "audio", "visual"])
 def test_upper_bound_beats_chance_in_every_modality(modality: str, cache: TokenCache, tmp_path: Path) -> None:
-    config = replace(CONFIG, method="upper-bound", modality=modality)
+    config = replace(CONFIG, method=MethodConfig("upper-bound"), modality=modality)
     config = replace(config, training=replace(config.training, epochs=40))
     result = evaluate_run(train(cache, tmp_path / "run", config))
     assert result.last_accuracy > 2 / 6
@@ -164,19 +168,34 @@ def test_records_that_contradict_themselves_are_named(
 
 
 def test_what_a_method_kept_is_missed(cache: TokenCache, tmp_path: Path) -> None:
-    run = train(cache, tmp_path / "run", replace(ONCE, method="icarl-nme"))
-    (run.path / "step-01" / "readout.safetensors").unlink()
+    run = train(cache, tmp_path / "run", replace(ONCE, method=MethodConfig("icarl-nme")))
+    (run.path / "step-01" / "head.safetensors").unlink()
     with pytest.raises(RunError, match="step-01 cannot be read"):
         evaluate_run(run)
 
 
-def test_a_finished_run_with_other_results_is_not_called_finished(cache: TokenCache, tmp_path: Path) -> None:
+def test_results_are_those_of_the_records_whatever_the_file_says(cache: TokenCache, tmp_path: Path) -> None:
     run = train(cache, tmp_path / "run", ONCE)
+    written = (run.path / "results.json").read_bytes()
+    result = recorded_results(run)
+    assert json.loads(written)["matrix"] == result.matrix
     (run.path / "results.json").write_text("{}")
-    with pytest.raises(RunError, match=r"results.json does not say .* delete it"):
-        train(cache, run.path, ONCE)
-    (run.path / "results.json").unlink()
-    assert train(cache, run.path, ONCE).steps_done == 3 and (run.path / "results.json").exists()
+    assert recorded_results(RunFolder.open(run.path)) == result == evaluate_run(run)
+    assert (
+        train(cache, run.path, ONCE).steps_done == 3 and (run.path / "results.json").read_bytes() == written
+    )
+
+
+@pytest.mark.parametrize("found", [None, 1, 99])
+def test_a_run_of_another_format_is_refused(found: int | None, cache: TokenCache, tmp_path: Path) -> None:
+    path = train(cache, tmp_path / "run", ONCE).path
+    table = json.loads((path / "run.json").read_text())
+    assert table.pop("format") == FORMAT
+    (path / "run.json").write_text(json.dumps(table | ({} if found is None else {"format": found})))
+    with pytest.raises(RunError, match=rf"run format {found or 1}, this one has {FORMAT}\); train again"):
+        RunFolder.open(path)
+    with pytest.raises(RunError, match="another version of avcil"):
+        train(cache, path, ONCE)
 
 
 def test_a_full_disk_loses_nothing(cache: TokenCache, tmp_path: Path) -> None:
@@ -196,7 +215,10 @@ def test_a_foreign_folder_is_left_alone(cache: TokenCache, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (replace(CONFIG, method="avcill"), "avcill"),
+        (replace(CONFIG, method=MethodConfig("avcill")), "avcill"),
+        (replace(CONFIG, method=MethodConfig("avcil", {"lambda_instnce": 1.0})), "'method.lambda_instance'"),
+        (replace(CONFIG, method=MethodConfig("avcil", {"lambda_attention": 2.0})), "between 0 and 1"),
+        (replace(CONFIG, method=MethodConfig("finetune", {"lambda_instance": 1.0})), "none here"),
         (replace(CONFIG, modality="audio"), "no modality 'audio'"),
         (replace(CONFIG, protocol=ProtocolConfig(steps=7)), "7 steps"),
         (replace(CONFIG, protocol=ProtocolConfig(steps=3, memory=3)), "larger --memory"),
@@ -220,11 +242,11 @@ def test_evaluation_needs_a_finished_run(cache: TokenCache, tmp_path: Path) -> N
 
 def test_evaluation_notices_other_weights(cache: TokenCache, tmp_path: Path) -> None:
     run = train(cache, tmp_path / "run")
-    network = run.network(2, torch.device("cpu"))
-    torch.nn.init.zeros_(network.classifier.weight)
+    classifier = load_classifier(run, 2, torch.device("cpu"))
+    torch.nn.init.zeros_(classifier.network.classifier.weight)
     record = run.record(2)
     shutil.rmtree(tmp_path / "run" / "step-02")
-    run.save_step(network, record)
+    save_step(run, classifier, record)
     with pytest.raises(RunError, match="predictions of step 2 differ"):
         evaluate_run(run)
 
@@ -250,7 +272,7 @@ def test_exemplar_batches_come_round_again() -> None:
 
 
 def test_audio_and_visual_tokens_may_differ_in_width() -> None:
-    network = Draws(0).network(0, NetworkShape("audio-visual", 6, 10, 3))
+    network = Draws(0).network(0, NetworkShape("audio-visual", 6, 10, 3), LinearLayer)
     output = network(torch.randn(2, 6), torch.randn(2, 4, 5, 10))
     assert output.logits.shape == (2, 3)
     assert output.attended is not None and output.attended.pooled.shape == (2, 10)
@@ -260,6 +282,6 @@ def test_drawing_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    Draws(0).network(0, NetworkShape("audio", 4, 4, 2))
-    Draws(0).new_head(1, "linear", 4, 2)
+    Draws(0).network(0, NetworkShape("audio", 4, 4, 2), LinearLayer)
+    Draws(0).new_layer(1, LinearLayer, 4, 2)
     assert torch.rand(1) == expected

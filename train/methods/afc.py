@@ -15,13 +15,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avcil.train.config import require_weight
 from avcil.train.methods import losses
-from avcil.train.methods.contract import Batch, Method, Objective, StepContext
 from avcil.train.methods.kmeans import kmeans
-from avcil.train.methods.nearest_mean import NEAREST_MEAN, herd_exemplars
-from avcil.train.network.heads import PROXIES_PER_CLASS, ProxyHead
-from avcil.train.network.inference import CLIPS_PER_PASS, outputs
+from avcil.train.methods.method import Batch, Method, Objective, StepContext
+from avcil.train.methods.nearest_mean import NearestMean, herd_exemplars
+from avcil.train.methods.proxies import PROXIES_PER_CLASS, ProxyHead, ProxyLayer
+from avcil.train.network.inference import outputs
 from avcil.train.network.model import AudioVisualNetwork, NetworkOutput
+
+
+@dataclass(frozen=True)
+class AfcSettings:
+    """Weights; `margin` as in PODNet (Douillard et al., ECCV 2020).
+
+    The feature distillation is weighted by `lambda_distillation * sqrt(t + 1)` at step t (counted from 0).
+    """
+
+    lambda_distillation: float = 0.5
+    margin: float = 0.6
+
+    def __post_init__(self) -> None:
+        require_weight("method.lambda_distillation", self.lambda_distillation)
+        require_weight("method.margin", self.margin)
 
 
 @dataclass(frozen=True)
@@ -52,10 +68,10 @@ def prepare(context: StepContext) -> Objective:
 
 def objective(context: StepContext, old: OldFeatures | None) -> Objective:
     """The loss of a batch; `old` are the features of `context.current`, None at step 0."""
-    head, weight = _proxies(context.student), distillation_weight(context)
+    layer, weight = _proxies(context.student), distillation_weight(context)
 
     def loss(output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
-        terms = {"nca": _nca(context, output.logits, batch.labels, head.scale)}
+        terms = {"nca": _nca(context, output.logits, batch.labels, layer.scale)}
         if old is not None:
             rows = batch.current
             distances = [
@@ -70,19 +86,17 @@ def objective(context: StepContext, old: OldFeatures | None) -> Objective:
 
 def distillation_weight(context: StepContext) -> float:
     """Grows with the steps: lambda * sqrt(t + 1)."""
-    return context.config.afc.lambda_distillation * math.sqrt(context.step + 1)
+    settings: AfcSettings = context.settings
+    return settings.lambda_distillation * math.sqrt(context.step + 1)
 
 
 def old_features(context: StepContext, teacher: AudioVisualNetwork) -> OldFeatures:
     """Features and importance of all clips of the step."""
     features, importance = [], []
-    for output, labels in zip(
-        outputs(teacher, context.current.tokens),
-        torch.split(context.current.labels, CLIPS_PER_PASS),
-        strict=True,
-    ):
+    labels = context.current.labels
+    for rows, output in outputs(teacher, context.current.tokens):
         features.append(_unit_features(output))
-        importance.append(_importance(context, teacher, output, labels))
+        importance.append(_importance(context, teacher, output, labels[rows.to(labels.device)]))
     return OldFeatures(_joined(features), _joined(importance))
 
 
@@ -132,12 +146,12 @@ def _unit_features(output: NetworkOutput) -> dict[str, Tensor]:
 
 
 def _nca(context: StepContext, scores: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
-    margin = context.config.afc.margin
-    return losses.nca(scores, labels, scale, margin, on_target_only=not context.released)
+    settings: AfcSettings = context.settings
+    return losses.nca(scores, labels, scale, settings.margin, on_target_only=not context.released)
 
 
-def _proxies(network: AudioVisualNetwork) -> ProxyHead:
-    assert isinstance(network.classifier, ProxyHead)
+def _proxies(network: AudioVisualNetwork) -> ProxyLayer:
+    assert isinstance(network.classifier, ProxyLayer)
     return network.classifier
 
 
@@ -145,5 +159,14 @@ def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-AFC_LSC = Method(name="afc-lsc", prepare=prepare, head="proxies", replay="joined", choose=herd_exemplars)
-AFC_NME = replace(AFC_LSC, name="afc-nme", readout=NEAREST_MEAN)
+AFC_LSC = Method(
+    name="afc-lsc",
+    title="AFC-LSC",
+    prepare=prepare,
+    settings=AfcSettings,
+    layer=ProxyLayer,
+    head=ProxyHead,
+    replay="joined",
+    choose=herd_exemplars,
+)
+AFC_NME = replace(AFC_LSC, name="afc-nme", title="AFC-NME", head=NearestMean)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avcil.train.methods import losses
-from avcil.train.methods.contract import Batch, Method, Objective, StepContext, cross_entropy_objective
-from avcil.train.methods.nearest_mean import NEAREST_MEAN, herd_exemplars
+from avcil.train.methods.method import Batch, Method, Objective, StepContext, cross_entropy_objective
+from avcil.train.methods.nearest_mean import NearestMean, herd_exemplars
 from avcil.train.network.inference import logits
 from avcil.train.network.model import NetworkOutput
 
@@ -21,11 +21,8 @@ def prepare(context: StepContext) -> Objective:
     """Cross-entropy over all columns; after step 0 with distillation of the old ones."""
     if context.teacher is None:
         return cross_entropy_objective(context)
-    teacher, old, released = (
-        logits(context.teacher, context.current.tokens),
-        context.old_classes,
-        context.released,
-    )
+    teacher = logits(context.teacher, context.current.tokens)
+    old, released = context.old_classes, context.released
 
     def objective(output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         kd = losses.binary_distillation(
@@ -40,5 +37,5 @@ def prepare(context: StepContext) -> Objective:
     return objective
 
 
-ICARL_FC = Method(name="icarl-fc", prepare=prepare, replay="joined", choose=herd_exemplars)
-ICARL_NME = replace(ICARL_FC, name="icarl-nme", readout=NEAREST_MEAN)
+ICARL_FC = Method(name="icarl-fc", title="iCaRL-FC", prepare=prepare, replay="joined", choose=herd_exemplars)
+ICARL_NME = replace(ICARL_FC, name="icarl-nme", title="iCaRL-NME", head=NearestMean)

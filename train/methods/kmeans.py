@@ -1,4 +1,4 @@
-"""Owns k-means on a handful of features, where a library would be a new dependency; knows tensors only."""
+"""K-means on a handful of features, where a library would be a new dependency."""
 
 from __future__ import annotations
 

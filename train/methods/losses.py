@@ -1,4 +1,4 @@
-"""Owns every loss term as a pure function of tensors; knows no network, step or weight.
+"""Loss terms as pure functions of tensors, without their weights.
 
 Letters: N clips of a batch (n_c current then n_e exemplars), T time, S space, D width, C classes seen.
 All values are dimensionless, natural logarithms throughout.
@@ -141,7 +141,7 @@ def class_contrast(
 
 
 def spatial_attention_distillation(student: Tensor, teacher: Tensor) -> Tensor:
-    """VAD on where to look: KL(teacher || student) over S, summed over T and D, mean over exemplars.
+    """VAD over space: KL(teacher || student) over S, summed over T and D, mean over exemplars.
 
     (AV-CIL, section 3.4.) A sum over frames and channels, not a mean.
 
@@ -153,7 +153,7 @@ def spatial_attention_distillation(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def temporal_attention_distillation(student: Tensor, teacher: Tensor) -> Tensor:
-    """VAD on when to look: KL(teacher || student) over T, summed over D, mean over exemplars.
+    """VAD over time: KL(teacher || student) over T, summed over D, mean over exemplars.
 
     Args:
         student: [n_e, T, D] attention, softmax over T.

@@ -5,13 +5,26 @@ The published program stops with a name error; with that one name put right it c
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor
 
+from avcil.train.config import require_positive
 from avcil.train.methods import losses
-from avcil.train.methods.contract import Batch, Method, Objective, StepContext, cross_entropy_objective
+from avcil.train.methods.method import Batch, Method, Objective, StepContext, cross_entropy_objective
 from avcil.train.network.inference import logits
 from avcil.train.network.model import NetworkOutput
+
+
+@dataclass(frozen=True)
+class LwfSettings:
+    """Temperature as in the paper."""
+
+    distillation_temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        require_positive("method.distillation_temperature", self.distillation_temperature)
 
 
 def prepare(context: StepContext) -> Objective:
@@ -19,7 +32,8 @@ def prepare(context: StepContext) -> Objective:
     if context.teacher is None:
         return cross_entropy_objective(context)
     teacher, old = logits(context.teacher, context.current.tokens), context.old_classes
-    tasks, temperature = context.tasks[: context.step], context.config.lwf.distillation_temperature
+    settings: LwfSettings = context.settings
+    tasks, temperature = context.tasks[: context.step], settings.distillation_temperature
 
     def objective(output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         kd = losses.task_distillation(output.logits, teacher[batch.current], tasks, temperature)
@@ -31,4 +45,4 @@ def prepare(context: StepContext) -> Objective:
     return objective
 
 
-LWF = Method(name="lwf", prepare=prepare)
+LWF = Method(name="lwf", title="LwF", prepare=prepare, settings=LwfSettings)

@@ -6,15 +6,51 @@ with fewer than m clips is padded with zero vectors that enter its mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.train.methods.contract import Readout, StepContext
-from avcil.train.methods.herding import herd
-from avcil.train.network.model import NetworkOutput
+from avcil.train.methods.exemplars import herd
+from avcil.train.methods.head import Head
+from avcil.train.methods.method import StepContext
+from avcil.train.network.inference import predict
+from avcil.train.network.model import AudioVisualNetwork
+from avcil.train.tokens.batches import StepTokens
+
+
+@dataclass(frozen=True)
+class NearestMean(Head):
+    """The nearest mean of exemplars.
+
+    Attributes:
+        class_means: [C, D] the mean of every class's exemplars as the network sees them; not scaled to unit
+            length.
+    """
+
+    needs_exemplars: ClassVar[bool] = True
+    class_means: Tensor | None = None
+
+    def grow(self, context: StepContext) -> NearestMean:
+        """Means of the exemplars that would be kept now; those of the step before are not used."""
+        features, m = context.unit_features(), context.exemplars_per_class
+        means = [
+            features[rows].sum(dim=0) / (m if context.released else len(rows))
+            for rows in _herd(context, features)
+        ]
+        return NearestMean(torch.stack(means))
+
+    def scores(self, network: AudioVisualNetwork, tokens: StepTokens) -> Tensor:
+        """Minus the Euclidean distance of the unit feature to every class mean."""
+        return predict(network, tokens, lambda output: self.nearness(output.fused))
+
+    def nearness(self, features: Tensor) -> Tensor:
+        """Scores [B, C] of fused features [B, D]."""
+        assert self.class_means is not None
+        exact = "donot_use_mm_for_euclid_dist"
+        return -torch.cdist(F.normalize(features, dim=1), self.class_means, compute_mode=exact)
 
 
 def herd_exemplars(context: StepContext) -> list[Tensor]:
@@ -22,26 +58,6 @@ def herd_exemplars(context: StepContext) -> list[Tensor]:
     return _herd(context, context.unit_features())
 
 
-def class_means(context: StepContext) -> dict[str, Tensor]:
-    """The mean [C, D] of every class's exemplars as the student sees them; not scaled to unit length."""
-    features = context.unit_features()
-    m = context.exemplars_per_class
-    means = [
-        features[rows].sum(dim=0) / (m if context.released else len(rows))
-        for rows in _herd(context, features)
-    ]
-    return {"class_means": torch.stack(means)}
-
-
-def nearness(output: NetworkOutput, kept: Mapping[str, Tensor]) -> Tensor:
-    """Scores [B, C]: minus the Euclidean distance of the unit feature to every class mean."""
-    exact = "donot_use_mm_for_euclid_dist"
-    return -torch.cdist(F.normalize(output.fused, dim=1), kept["class_means"], compute_mode=exact)
-
-
 def _herd(context: StepContext, features: Tensor) -> list[Tensor]:
     new, m = context.tasks[context.step], context.exemplars_per_class
     return herd(features, context.labels, context.classes, new, m, repeats=context.released)
-
-
-NEAREST_MEAN = Readout(nearness, class_means, needs_exemplars=True)

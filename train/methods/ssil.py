@@ -6,22 +6,40 @@ AV-CIL adds its terms to these, so both functions here take their settings as ar
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avcil.train.config import require_positive
 from avcil.train.methods import losses
-from avcil.train.methods.contract import Batch, Method, Objective, StepContext, cross_entropy_objective
+from avcil.train.methods.method import Batch, Method, Objective, StepContext, cross_entropy_objective
 from avcil.train.network.inference import logits
 from avcil.train.network.model import NetworkOutput
+
+
+@dataclass(frozen=True)
+class SsilSettings:
+    """Temperature as AV-CIL runs it.
+
+    `joint_cross_entropy_at_step_1` is what the published program does on AVE with four classes a step and
+    nowhere else; it holds for fidelity `released` only.
+    """
+
+    distillation_temperature: float = 2.0
+    joint_cross_entropy_at_step_1: bool = False
+
+    def __post_init__(self) -> None:
+        require_positive("method.distillation_temperature", self.distillation_temperature)
 
 
 def prepare(context: StepContext) -> Objective:
     """Cross-entropy at step 0; afterwards separated, with task-wise distillation."""
     if context.teacher is None:
         return cross_entropy_objective(context)
-    settings, old = context.config.ssil, context.old_classes
+    settings: SsilSettings = context.settings
+    old = context.old_classes
     distil = distillation(context, settings.distillation_temperature)
     joint = context.released and settings.joint_cross_entropy_at_step_1 and context.step == 1
 
@@ -55,4 +73,4 @@ def distillation(context: StepContext, temperature: float) -> Callable[[NetworkO
     return term
 
 
-SSIL = Method(name="ss-il", prepare=prepare, replay="beside")
+SSIL = Method(name="ss-il", title="SS-IL", prepare=prepare, settings=SsilSettings, replay="beside")

@@ -1,4 +1,4 @@
-"""Owns the audio-guided attention as plain, readable tensor algebra; knows no parameters.
+"""The audio-guided attention as plain, readable tensor algebra: the judge of the fast form.
 
 Letters: B batch, T time (tubelets), S space (patches), D width.
 """
@@ -27,7 +27,7 @@ class Attended:
 
 
 def audio_guided_attention(projected: Tensor, gate: Tensor, tokens: Tensor) -> Attended:
-    """Let the sound choose where and when to look (AV-CIL, section 3.2).
+    """Weigh visual tokens in space and time by the sound (AV-CIL, section 3.2).
 
     The weights are per channel: every channel of the D has a map of its own. They are found on the
     projected tokens and applied to the raw ones.
@@ -41,6 +41,6 @@ def audio_guided_attention(projected: Tensor, gate: Tensor, tokens: Tensor) -> A
     # Products and sums, not einsum: a contraction per channel makes it fall back to tiny matrix products.
     frames = reduce(spatial * projected, "b t s d -> b t d", "sum")
     temporal = (frames * rearrange(gate, "b d -> b 1 d")).softmax(dim=1)
-    seen = reduce(spatial * tokens, "b t s d -> b t d", "sum")
-    pooled = reduce(temporal * seen, "b t d -> b d", "sum")
+    token_means = reduce(spatial * tokens, "b t s d -> b t d", "sum")
+    pooled = reduce(temporal * token_means, "b t d -> b d", "sum")
     return Attended(pooled, spatial, temporal)

@@ -1,4 +1,4 @@
-"""Owns the fast form of the audio-guided attention and what a teacher's leaves behind; knows no loss.
+"""The fast form of the audio-guided attention, and a teacher's attention in the form it is kept in.
 
 The same function as `tanh` and `attention.audio_guided_attention`, which stay the readable form and the judge
 of this one. Attention over space, nearly all of the work, is in `frame_attention`.
@@ -9,39 +9,24 @@ Letters: B batch, T time, S space, D width.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.train.config import Precision
-from avcil.train.network.frame_attention import FrameAttention, OldMaps, Walk, look_at_frames
+from avcil.train.network.frame_attention import FrameAttention, FrameSchedule, TeacherMaps, attend_frames
 from avcil.train.network.kernels import Kernels
-from avcil.train.tokens.batches import VisualTokens, take
+from avcil.train.tokens.batches import VisualTokens
+from avcil.train.tokens.budget import PROJECTION_BYTES
 
 # On a CPU 1 MB of float32: a core's own cache. On a GPU 55 full-size clips: enough for every core of it, and
 # what is not fused takes 2 GB.
 NUMBERS_PER_BLOCK = {"cpu": 2**18, "cuda": 2**26}
-# What P of a batch and of the teacher may take together; what does not fit is computed again.
-PROJECTION_BYTES = {"cpu": 600_000_000, "cuda": 6_000_000_000}
-
-
-def product_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The precision of matrix products: `auto` is float16 on a GPU, bfloat16 on CPUs that multiply it."""
-    if precision == "fp64":
-        return torch.float64
-    if precision == "auto" and device.type == "cuda":
-        return torch.float16
-    # torch 2.11 has no public way to ask; its own products in bfloat16 are chosen by the same two answers.
-    able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    if precision == "auto" and able:
-        return torch.bfloat16
-    return torch.float32
 
 
 @dataclass(frozen=True)
-class FrozenAttention:
+class TeacherAttention:
     """A frozen network's attention to n clips, in the form that its maps are rebuilt from.
 
     The student's maps are rebuilt by the same arithmetic, so while both have the same weights the maps are
@@ -66,9 +51,9 @@ class FrozenAttention:
     rows: Tensor
 
     @classmethod
-    def joined(cls, parts: Iterable[FrozenAttention], count: int) -> FrozenAttention:
+    def joined(cls, parts: Iterable[TeacherAttention], count: int) -> TeacherAttention:
         """One for all `count` clips; a part is released before the next is made."""
-        sums: list[FrozenAttention] = []
+        sums: list[TeacherAttention] = []
         projected: Tensor | None = None
         done = 0
         for part in parts:
@@ -93,7 +78,7 @@ class FrozenAttention:
         """What P takes."""
         return 0 if self.projected is None else self.projected.numel() * self.projected.element_size()
 
-    def __getitem__(self, rows: Tensor) -> FrozenAttention:
+    def __getitem__(self, rows: Tensor) -> TeacherAttention:
         """The clips at positions `rows` [m]; P stays where it is."""
         return replace(
             self,
@@ -120,16 +105,31 @@ class FusedAttended:
 
 
 class FusedAttention:
-    """The operation in one precision of products and of P; all else has the precision of the gate.
+    """The attention in one precision of products and of P; all else has the precision of the gate.
 
     Args:
-        dtype: see `product_dtype`; None is that of the weight.
-        compiled: compile the elementwise work, see `attention_kernels.compiling_pays`.
+        dtype: see `plan.product_dtype`; None is that of the weight.
+        compiled: compile the elementwise work, see `kernels.compiling_pays`.
+        projection_bytes: what P of a batch and of the teacher may take together, `PROJECTION_BYTES` unless
+            given. What does not fit is computed again, which changes no number.
     """
 
-    def __init__(self, dtype: torch.dtype | None = None, *, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        dtype: torch.dtype | None = None,
+        *,
+        compiled: bool = False,
+        projection_bytes: int | None = None,
+    ) -> None:
         self.dtype = dtype
         self._kernels = Kernels(compiled=compiled)
+        self._projection_bytes = projection_bytes
+
+    def within(self, projection_bytes: int) -> FusedAttention:
+        """The same with the same compiled kernels and another budget."""
+        other = copy(self)
+        other._projection_bytes = projection_bytes
+        return other
 
     def __call__(
         self,
@@ -137,7 +137,7 @@ class FusedAttention:
         weight: Tensor,
         bias: Tensor,
         gate: Tensor,
-        teacher: FrozenAttention | None = None,
+        teacher: TeacherAttention | None = None,
     ) -> FusedAttended:
         """Attend to clips and compare with a teacher's attention to the last n_e of them.
 
@@ -150,10 +150,10 @@ class FusedAttention:
         """
         time = tokens.clip_shape[0]
         room = self._room(tokens.device, 0 if teacher is None else teacher.projected_bytes)
-        walk = self._walk(tokens, weight, room if torch.is_grad_enabled() else 0)
-        old = None if teacher is None else self._old_maps(teacher, time, walk)
+        schedule = self._schedule(tokens, weight, room if torch.is_grad_enabled() else 0)
+        maps = None if teacher is None else _teacher_maps(teacher, time, schedule.dtype)
         q, v, rows = FrameAttention.apply(  # type: ignore[no-untyped-call]
-            walk, weight, bias, _of_frames(gate, time), old
+            schedule, weight, bias, _of_frames(gate, time), maps
         )
         scores = q.unflatten(0, (-1, time)) * gate[:, None]
         temporal = (scores - scores.logsumexp(1, keepdim=True)).exp()
@@ -169,16 +169,16 @@ class FusedAttention:
         )
 
     @torch.no_grad()
-    def freeze(
+    def as_teacher(
         self, tokens: VisualTokens, weight: Tensor, bias: Tensor, gate: Tensor, *, clips: int = 1
-    ) -> FrozenAttention:
+    ) -> TeacherAttention:
         """The attention to clips as that of a teacher; `clips` is how many there are in all."""
         time, space, width = tokens.clip_shape
         itemsize = (self.dtype or weight.dtype).itemsize
         keeps = clips * time * space * width * itemsize <= 0.75 * self._room(tokens.device, 0)
-        walk = self._walk(tokens, weight, self._room(tokens.device, 0) if keeps else 0)
-        sums = look_at_frames(walk, weight, bias, _of_frames(gate, time), None)
-        return FrozenAttention(
+        schedule = self._schedule(tokens, weight, self._room(tokens.device, 0) if keeps else 0)
+        sums = attend_frames(schedule, weight, bias, _of_frames(gate, time), None)
+        return TeacherAttention(
             weight.detach(),
             bias.detach(),
             gate.detach(),
@@ -189,35 +189,29 @@ class FusedAttention:
         )
 
     def _room(self, device: torch.device, taken: int) -> int:
-        return max(0, PROJECTION_BYTES[device.type] - taken)
+        budget = self._projection_bytes
+        return max(0, (PROJECTION_BYTES[device.type] if budget is None else budget) - taken)
 
-    def _walk(self, tokens: VisualTokens, weight: Tensor, room: int) -> Walk:
+    def _schedule(self, tokens: VisualTokens, weight: Tensor, room: int) -> FrameSchedule:
         """`room` is what P may take."""
         time, space, width = tokens.clip_shape
         dtype = self.dtype or weight.dtype
         at_once = max(1, NUMBERS_PER_BLOCK[tokens.device.type] // (space * width))
         # Whole clips, or equal parts of one: where compiling pays, all blocks have one shape.
         block = at_once // time * time or max(n for n in range(1, time) if time % n == 0 and n <= at_once)
-
-        def frames(chunk: slice, dtype: torch.dtype) -> Tensor:  # a chunk is whole clips
-            return tokens.widened(dtype, chunk.start // time, chunk.stop // time).flatten(0, 1)
-
         keeps = room // (space * width * dtype.itemsize)
-        return Walk(frames, self._kernels, dtype, block, max(block, time), keeps)
+        return FrameSchedule(tokens, self._kernels, dtype, block, max(block, time), keeps)
 
-    def _old_maps(self, teacher: FrozenAttention, time: int, walk: Walk) -> OldMaps:
-        weight, bias = teacher.weight.to(walk.dtype), teacher.bias.to(walk.dtype)
 
-        def projected(frames: slice, seen: Tensor) -> Tensor:
-            if teacher.projected is not None:
-                rows = teacher.rows[frames.start // time : frames.stop // time]
-                return take(teacher.projected, rows).flatten(0, 1)
-            hidden = F.linear(seen.flatten(0, 1), weight, bias).view(seen.shape)
-            for block in torch.split(hidden, walk.block):
-                block.copy_(self._kernels.project(block, teacher.gate.dtype))
-            return hidden
-
-        return OldMaps(_of_frames(teacher.gate, time), 1 / teacher.total.flatten(0, 1), projected)
+def _teacher_maps(teacher: TeacherAttention, time: int, dtype: torch.dtype) -> TeacherMaps:
+    return TeacherMaps(
+        _of_frames(teacher.gate, time),
+        1 / teacher.total.flatten(0, 1),
+        teacher.weight.to(dtype),
+        teacher.bias.to(dtype),
+        teacher.projected,
+        teacher.rows,
+    )
 
 
 def _of_frames(per_clip: Tensor, time: int) -> Tensor:

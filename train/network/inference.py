@@ -1,15 +1,14 @@
-"""Owns forward passes without gradients over any number of clips; knows no loss and no step."""
+"""Forward passes without gradients over any number of clips."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avcil.train.network.fused_attention import FrozenAttention
+from avcil.train.network.fused_attention import TeacherAttention
 from avcil.train.network.model import AudioVisualNetwork, NetworkOutput
 from avcil.train.tokens.batches import StepTokens
 
@@ -20,40 +19,19 @@ CLIPS_FROZEN_AT_ONCE = 16
 SAME_ROUNDING = 8
 
 
-@dataclass(frozen=True)
-class Classifier:
-    """How a finished step classifies, whatever its method is; from `RunFolder.classifier`.
-
-    Attributes:
-        network: the selected network.
-        score: turns its output on B clips, and `kept`, into scores [B, C]; the highest one wins.
-        kept: what the method keeps beside the network, such as class means.
-    """
-
-    network: AudioVisualNetwork
-    score: Callable[[NetworkOutput, Mapping[str, Tensor]], Tensor]
-    kept: Mapping[str, Tensor]
-
-    def scores(self, tokens: StepTokens) -> Tensor:
-        """Scores [n, C] of all clips for all classes seen, in the method's own units; not probabilities."""
-        return predict(self.network, tokens, lambda output: self.score(output, self.kept))
-
-    def columns(self, tokens: StepTokens) -> Tensor:
-        """The predicted column [n] of every clip; of equal scores the first column's."""
-        return self.scores(tokens).argmax(dim=1)
-
-
 @torch.no_grad()
-def outputs(network: AudioVisualNetwork, tokens: StepTokens, multiple_of: int = 1) -> Iterator[NetworkOutput]:
-    """The network's outputs on all clips in order, some clips at a time.
+def outputs(
+    network: AudioVisualNetwork, tokens: StepTokens, multiple_of: int = 1
+) -> Iterator[tuple[Tensor, NetworkOutput]]:
+    """The positions [B] of some clips at a time, all of them in order, and the network's output on those.
 
     With `multiple_of`, the last clip is repeated at the end to fill the last pass up.
     """
     rows = torch.arange(len(tokens))
     filler = rows[-1:].expand(-len(rows) % multiple_of)
     orders = torch.split(torch.cat([rows, filler]), CLIPS_PER_PASS)
-    for chunk in tokens.batches(orders, network.dtype):
-        yield network(chunk.audio, chunk.visual)
+    for order, chunk in zip(orders, tokens.batches(orders, network.dtype), strict=True):
+        yield order, network(chunk.audio, chunk.visual)
 
 
 def predict(
@@ -61,21 +39,21 @@ def predict(
 ) -> Tensor:
     """What `pick` takes from the output on B clips, [B, ...], for all clips, [n, ...]: each one's own."""
     with torch.no_grad():
-        filled = torch.cat([pick(output) for output in outputs(network, tokens, SAME_ROUNDING)])
+        filled = torch.cat([pick(output) for _, output in outputs(network, tokens, SAME_ROUNDING)])
         return filled[: len(tokens)]
 
 
 @torch.no_grad()
-def frozen_attention(network: AudioVisualNetwork, tokens: StepTokens) -> FrozenAttention:
-    """The network's attention to all clips, for a student to be compared with; for networks that look."""
+def teacher_attention(network: AudioVisualNetwork, tokens: StepTokens) -> TeacherAttention:
+    """The network's attention to all clips, for a student to be compared with; for networks that attend."""
 
-    def parts() -> Iterator[FrozenAttention]:
+    def parts() -> Iterator[TeacherAttention]:
         orders = torch.split(torch.arange(len(tokens)), CLIPS_FROZEN_AT_ONCE)
         for chunk in tokens.batches(orders, network.dtype):
             assert chunk.audio is not None and chunk.visual is not None
-            yield network.freeze(chunk.audio, chunk.visual, len(tokens))
+            yield network.as_teacher(chunk.audio, chunk.visual, len(tokens))
 
-    return FrozenAttention.joined(parts(), len(tokens))
+    return TeacherAttention.joined(parts(), len(tokens))
 
 
 def logits(network: AudioVisualNetwork, tokens: StepTokens) -> Tensor:

@@ -1,7 +1,7 @@
-"""Owns the elementwise arithmetic of the fused attention on a block of frames, plain or compiled.
+"""Elementwise kernels of the fused attention on a block of frames, plain or compiled.
 
-Knows no matrix product, no autograd and no clip. Everything is computed in the precision of the gate; what
-arrives in 16 bit is widened on the way in. Letters: F frames of a block, S space, D width.
+Everything is computed in the precision of the gate; what arrives in 16 bit is widened on the way in.
+Letters: F frames of a block, S space, D width.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 NUMBERS_THAT_PAY = 10**10  # compiling takes 10 to 40 s; each number of a clip then costs 4 ns less on a core
 
 
-class Looked(NamedTuple):
+class BlockSums(NamedTuple):
     """A block after the softmax over space.
 
     Attributes:
@@ -32,7 +32,7 @@ class Looked(NamedTuple):
     token_mean: Tensor
 
 
-class Map(NamedTuple):
+class SpatialMap(NamedTuple):
     """A spatial map in the form that the kernels rebuild it from.
 
     Attributes:
@@ -45,6 +45,10 @@ class Map(NamedTuple):
     gate: Tensor
     share: Tensor
 
+    def part(self, frames: slice) -> SpatialMap:
+        """The map of some of the frames."""
+        return SpatialMap(self.projected[frames], self.gate[frames], self.share[frames])
+
 
 def project(hidden: Tensor, wide: torch.dtype) -> Tensor:
     """P = tanh(H) [F, S, D] in the precision of H, computed in `wide`."""
@@ -52,18 +56,18 @@ def project(hidden: Tensor, wide: torch.dtype) -> Tensor:
     return (2 * torch.sigmoid(2 * hidden.to(wide)) - 1).to(hidden.dtype)
 
 
-def look(hidden: Tensor, tokens: Tensor, gate: Tensor) -> Looked:
+def attend(hidden: Tensor, tokens: Tensor, gate: Tensor) -> BlockSums:
     """Attention over space from the projection H [F, S, D], the tokens V [F, S, D] and the gate a [F, D]."""
     projected = project(hidden, gate.dtype)
     wide = projected.to(gate.dtype)
     weight = (wide * gate[:, None]).exp()
     total = weight.sum(1)
-    return Looked(
+    return BlockSums(
         projected, total, (weight * wide).sum(1) / total, (weight * tokens.to(gate.dtype)).sum(1) / total
     )
 
 
-def divergence(new: Map, old: Map) -> Tensor:
+def divergence(new: SpatialMap, old: SpatialMap) -> Tensor:
     """KL(old || new) over S [F, D]: sum of alpha_old (s_old - s), plus log Z - log Z_old.
 
     The scores are subtracted first, so equal maps diverge by exactly nothing and similar ones cancel little.
@@ -75,11 +79,11 @@ def divergence(new: Map, old: Map) -> Tensor:
 
 
 def differentiate(
-    new: Map,
+    new: SpatialMap,
     tokens: Tensor,
     means: tuple[Tensor, Tensor],
     gradients: tuple[Tensor, Tensor],
-    old: tuple[Map, Tensor] | None,
+    old: tuple[SpatialMap, Tensor] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients at H [F, S, D] (in the tokens' precision), at the gate and at the bias (both [F, D]).
 
@@ -114,7 +118,7 @@ class Kernels:
     def __init__(self, *, compiled: bool) -> None:
         self.compiled = compiled
         self.project: Callable[..., Tensor] = self._prepare(project)
-        self.look: Callable[..., Looked] = self._prepare(look)
+        self.attend: Callable[..., BlockSums] = self._prepare(attend)
         self.divergence: Callable[..., Tensor] = self._prepare(divergence)
         self.differentiate: Callable[..., tuple[Tensor, Tensor, Tensor]] = self._prepare(differentiate)
 

@@ -1,4 +1,4 @@
-"""Owns the trained network, fusion, attention and growing classifier, in one file; knows no losses.
+"""The trained network in one file: fusion, attention and a growing output layer.
 
 Letters: B batch, T time, S space, D width, C classes seen.
 """
@@ -6,15 +6,18 @@ Letters: B batch, T time, S space, D width, C classes seen.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from avcil.train.config import Modality
 from avcil.train.network.attention import Attended, audio_guided_attention
-from avcil.train.network.fused_attention import FrozenAttention, FusedAttended, FusedAttention
-from avcil.train.network.heads import Head, HeadKind, grown, make_head
+from avcil.train.network.fused_attention import FusedAttended, FusedAttention, TeacherAttention
+from avcil.train.network.layers import LinearLayer, OutputLayer
 from avcil.train.tokens.batches import VisualTokens
+
+if TYPE_CHECKING:
+    from avcil.train.config import Modality
 
 
 @dataclass(frozen=True)
@@ -22,21 +25,19 @@ class NetworkShape:
     """What decides the parameters.
 
     Attributes:
-        modality: which tokens are looked at.
+        modality: which tokens are used.
         audio_width, visual_width: D of the tokens.
         classes: C, number of classes seen.
-        head: linear classifier or proxies.
-        attention: sound guides where and when to look (audio-visual only); without it, tokens are averaged.
-        frozen: number of classes whose proxies are frozen.
+        attention: sound weighs places and moments (audio-visual only); without it, tokens are averaged.
+        old_classes: how many of the classes an output layer has from earlier steps.
     """
 
     modality: Modality
     audio_width: int
     visual_width: int
     classes: int
-    head: HeadKind = "linear"
     attention: bool = True
-    frozen: int = 0
+    old_classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class NetworkOutput:
     """One forward pass. What a modality lacks is None.
 
     Attributes:
-        logits: [B, C] scores of the head.
-        fused: [B, D] the feature the head sees.
+        logits: [B, C] scores of the output layer.
+        fused: [B, D] the feature that it takes.
         audio: fa [B, D] after the rectifier.
         visual: fv [B, D] after the rectifier.
         pooled: [B, D] visual tokens, averaged or summed under the attention.
@@ -61,9 +62,10 @@ class NetworkOutput:
 
 
 class AudioVisualNetwork(nn.Module):
-    """Fusion, attention and classifier on frozen tokens (AV-CIL, section 3.2).
+    """Fusion, attention and output layer on frozen tokens (AV-CIL, section 3.2).
 
-    Both features have the visual width, so audio and visual tokens may differ in width.
+    Without a `layer` it has no parameters: the network of a method that trains none. Both features have the
+    visual width, so audio and visual tokens may differ in width.
 
     Attributes:
         shape: what decided the parameters.
@@ -71,41 +73,43 @@ class AudioVisualNetwork(nn.Module):
             from the beginning it has the parameters' precision.
     """
 
-    def __init__(self, shape: NetworkShape) -> None:
+    def __init__(self, shape: NetworkShape, layer: type[OutputLayer] | None = LinearLayer) -> None:
         super().__init__()
         self.shape = shape
         self.fused = FusedAttention()
+        if layer is None:
+            return
         width = shape.audio_width if shape.modality == "audio" else shape.visual_width
         if shape.modality != "visual":
             self.audio_projection = nn.Linear(shape.audio_width, width)
         if shape.modality != "audio":
             self.visual_projection = nn.Linear(shape.visual_width, width)
-        if self.looks:
+        if shape.modality == "audio-visual" and shape.attention:
             self.audio_attention = nn.Linear(shape.audio_width, width)
             self.visual_attention = nn.Linear(shape.visual_width, width)
-        self.classifier: Head = make_head(shape.head, width, shape.classes, shape.frozen)
+        self.classifier: OutputLayer = layer(width, shape.classes, shape.old_classes)
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the parameters."""
-        return next(self.parameters()).dtype
+        return next((parameter.dtype for parameter in self.parameters()), torch.float32)
 
     @property
-    def looks(self) -> bool:
-        """Whether sound guides where and when to look."""
-        return self.shape.modality == "audio-visual" and self.shape.attention
+    def attends(self) -> bool:
+        """Whether sound weighs places and moments."""
+        return hasattr(self, "visual_attention")
 
     def forward(
         self,
         audio: Tensor | None,
         visual: VisualTokens | Tensor | None,
-        teacher: FrozenAttention | None = None,
+        teacher: TeacherAttention | None = None,
     ) -> NetworkOutput:
         """Classify clips.
 
         Args:
-            audio: [B, D] audio vectors; not looked at by a visual network.
-            visual: [B, T, S, D] visual tokens; not looked at by an audio network.
+            audio: [B, D] audio vectors; not used by a visual network.
+            visual: [B, T, S, D] visual tokens; not used by an audio network.
             teacher: the old network's attention to the last n_e clips, which the attention is compared with.
         """
         fa = fv = pooled = attended = None
@@ -115,7 +119,7 @@ class AudioVisualNetwork(nn.Module):
         if self.shape.modality != "audio":
             tokens = VisualTokens.of(visual) if isinstance(visual, Tensor) else visual
             assert tokens is not None
-            if self.looks:
+            if self.attends:
                 assert audio is not None
                 layer = self.visual_attention
                 attended = self.fused(tokens, layer.weight, layer.bias, self._gate(audio), teacher)
@@ -128,21 +132,21 @@ class AudioVisualNetwork(nn.Module):
         fused = features[0] if len(features) == 1 else features[0] + features[1]
         return NetworkOutput(self.classifier(fused), fused, fa, fv, pooled, attended)
 
-    def freeze(self, audio: Tensor, visual: VisualTokens, clips: int) -> FrozenAttention:
-        """The attention to some of `clips` clips in all, as a teacher's; for networks that look."""
+    def as_teacher(self, audio: Tensor, visual: VisualTokens, clips: int) -> TeacherAttention:
+        """The attention to some of `clips` clips in all, as a teacher's; for networks that attend."""
         layer = self.visual_attention
-        return self.fused.freeze(visual, layer.weight, layer.bias, self._gate(audio), clips=clips)
+        return self.fused.as_teacher(visual, layer.weight, layer.bias, self._gate(audio), clips=clips)
 
     def maps(self, audio: Tensor, visual: Tensor) -> Attended:
-        """Both attention maps of clips [B, D] and [B, T, S, D], for looking at; for networks that look."""
+        """Both attention maps of clips [B, D] and [B, T, S, D], for people; for networks that attend."""
         projected = self.visual_attention(visual).tanh()
         return audio_guided_attention(projected, self._gate(audio), visual)
 
     def _gate(self, audio: Tensor) -> Tensor:
         return self.audio_attention(audio).tanh()
 
-    def grow(self, new: Head) -> None:
+    def grow(self, new: OutputLayer) -> None:
         """Append the classes of a step, as `new` has them; those that are there stay as they are."""
-        self.classifier = grown(self.classifier, new)
-        frozen = self.shape.classes if self.shape.head == "proxies" else 0
-        self.shape = replace(self.shape, classes=self.classifier.out_features, frozen=frozen)
+        old = self.shape.classes
+        self.classifier = self.classifier.grown(new)
+        self.shape = replace(self.shape, classes=self.classifier.out_features, old_classes=old)

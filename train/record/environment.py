@@ -1,4 +1,4 @@
-"""Owns what a run was made with: software versions, hardware, git revision; knows no run."""
+"""The circumstances of training: software versions, hardware, git revision."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -14,39 +13,13 @@ import numpy as np
 import torch
 
 import avcil
+from avcil.train.record.records import Environment
 
 GIT_TIMEOUT_S = 5.0
 
 
-@dataclass(frozen=True)
-class Environment:
-    """The circumstances of a run, for its record; none of them is needed to go on with it.
-
-    Attributes:
-        versions: avcil, python, torch, numpy, h5py and, for a GPU, cuda.
-        platform: operating system and machine.
-        processor: model name of the CPU.
-        cores: logical CPU cores of the machine.
-        threads: threads that torch computes with.
-        device: the CUDA device's name, "cpu" without one.
-        products: the precision of the attention's large matrix products, such as "bfloat16".
-        git_revision: commit of the repository that the command was started in; None outside of one.
-        git_dirty: whether tracked files differed from that commit.
-    """
-
-    versions: dict[str, str]
-    platform: str
-    processor: str
-    cores: int
-    threads: int
-    device: str
-    products: str
-    git_revision: str | None
-    git_dirty: bool | None
-
-
 def describe_environment(device: torch.device, products: torch.dtype) -> Environment:
-    """Look around; what cannot be found out is None or "unknown", never an error.
+    """Find out what this process runs on; what cannot be found out is None or "unknown", never an error.
 
     Args:
         device: where training runs.

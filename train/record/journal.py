@@ -1,4 +1,4 @@
-"""Owns what a run tells while it runs: `events.jsonl` and `state.json`; decides nothing.
+"""The journal of a run while it is trained: `events.jsonl` and `state.json`.
 
 Both are for people and programs that watch. Training goes on from finished steps alone, so neither is ever
 needed to resume.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from avcil.files import write_text
-from avcil.train.loop import EpochRecord
+from avcil.train.record.records import EpochRecord
 
 EVENTS, STATE = "events.jsonl", "state.json"
 STATE_INTERVAL_S = 1.0

@@ -1,4 +1,4 @@
-"""Owns the numbers of class-incremental learning as pure functions of accuracies; knows no network.
+"""The measures of class-incremental learning as pure functions of predictions and accuracies.
 
 Letters: a[t][i] accuracy after step t on the clips of step i's classes, prediction among all classes
 seen; A[t] accuracy after step t on the clips of all classes seen. Both are fractions in [0, 1].

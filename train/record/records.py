@@ -1,13 +1,39 @@
-"""Owns what is recorded of a run and of each of its steps, as values; knows no file."""
+"""What is recorded of a run, of each of its steps and of each epoch, as values; needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from avcil.train.loop import EpochRecord
-from avcil.train.record.environment import Environment
-from avcil.train.record.step_costs import PeakMemory, Stage
+Stage = Literal["load", "prepare", "train", "validate", "test", "save"]
+OldClips = Literal["none", "exemplars", "all"]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The circumstances of a run, for its record; none of them is needed to go on with it.
+
+    Attributes:
+        versions: avcil, python, torch, numpy, h5py and, for a GPU, cuda.
+        platform: operating system and machine.
+        processor: model name of the CPU.
+        cores: logical CPU cores of the machine.
+        threads: threads that torch computes with.
+        device: the CUDA device's name, "cpu" without one.
+        products: the precision of the attention's large matrix products, such as "bfloat16".
+        git_revision: commit of the repository that the command was started in; None outside of one.
+        git_dirty: whether tracked files differed from that commit.
+    """
+
+    versions: dict[str, str]
+    platform: str
+    processor: str
+    cores: int
+    threads: int
+    device: str
+    products: str
+    git_revision: str | None
+    git_dirty: bool | None
 
 
 @dataclass(frozen=True)
@@ -21,6 +47,9 @@ class RunFacts:
         classes: labels in the order they are learnt.
         step_sizes: classes of every step.
         memory: exemplars in total.
+        method_title: what people call the method.
+        method_defaults: settings that the method has where none are given, by name.
+        old_clips: which training clips of earlier classes a step is given.
         environment: what the run was begun with.
     """
 
@@ -30,7 +59,38 @@ class RunFacts:
     classes: tuple[str, ...]
     step_sizes: tuple[int, ...]
     memory: int
+    method_title: str
+    method_defaults: dict[str, Any]
+    old_clips: OldClips
     environment: Environment
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of a step.
+
+    Attributes:
+        loss: mean over the epoch's updates of the objective before the update.
+        terms: the same for every weighted term.
+        val_accuracy: share of validation hits after the epoch, None when nothing is validated.
+    """
+
+    loss: float
+    terms: dict[str, float]
+    val_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """The most memory a step held at once.
+
+    Attributes:
+        host_bytes: resident memory of the process, tokens mapped from disk included.
+        device_bytes: tensors on the CUDA device; None without one.
+    """
+
+    host_bytes: int
+    device_bytes: int | None
 
 
 @dataclass(frozen=True)

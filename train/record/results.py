@@ -1,19 +1,19 @@
-"""Owns the numbers of a run and its `results.json`; computes them from recorded predictions, not tokens."""
+"""The numbers of a run, computed from the predictions that training recorded, and `results.json`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from avcil.errors import RunError
 from avcil.files import write_text
 from avcil.train.config import RunConfig
 from avcil.train.protocol import Protocol
 from avcil.train.record import metrics
 from avcil.train.record.journal import read_state
+from avcil.train.record.records import OldClips
 from avcil.train.record.run_folder import RunFolder, find_runs
 
 RESULTS = "results.json"
@@ -27,10 +27,11 @@ class Evaluation:
 
     Attributes:
         name: protocol name.
-        method, modality, fidelity: what was trained.
+        method, method_title, modality, fidelity: what was trained.
         classes: class labels in learning order.
         step_sizes: classes per step.
-        seed, epochs, select, memory: how it was trained; `select` says which epoch of a step was kept.
+        seed, epochs, select, memory, old_clips: how it was trained; `select` says which epoch of a step was
+            kept, `old_clips` which training clips of earlier classes a step was given.
         split: whose clips were classified, "test" or "val".
         clips: their number, of all classes.
         accuracy: A_t after every step.
@@ -42,6 +43,7 @@ class Evaluation:
 
     name: str
     method: str
+    method_title: str
     modality: str
     fidelity: str
     classes: list[str]
@@ -50,6 +52,7 @@ class Evaluation:
     epochs: int
     select: str
     memory: int
+    old_clips: OldClips
     split: Split
     clips: int
     accuracy: list[float]
@@ -65,27 +68,28 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepPredictions:
     """How the clips of all classes seen after a step were classified: columns, in set order."""
 
     predicted: Sequence[int]
     true: Sequence[int]
 
 
-def measure(run: RunFolder, outcomes: Sequence[Outcome], split: Split = "test") -> Evaluation:
-    """The numbers of a finished run, from one outcome per step; every class needs clips in it."""
+def measure(run: RunFolder, by_step: Sequence[StepPredictions], split: Split = "test") -> Evaluation:
+    """The numbers of a finished run, from one of them per step; every class needs clips."""
     config, facts = run.config, run.facts
     tasks = Protocol(facts.classes, facts.step_sizes, facts.memory).tasks
-    accuracies = [metrics.accuracy(one.predicted, one.true) for one in outcomes]
+    accuracies = [metrics.accuracy(one.predicted, one.true) for one in by_step]
     matrix = [
-        metrics.task_accuracy(one.predicted, one.true, tasks[: step + 1]) for step, one in enumerate(outcomes)
+        metrics.task_accuracy(one.predicted, one.true, tasks[: step + 1]) for step, one in enumerate(by_step)
     ]
-    last = outcomes[-1]
+    last = by_step[-1]
     of_class = _of_classes(last, range(len(facts.classes)))
-    learned = [value for one, task in zip(outcomes, tasks, strict=True) for value in _of_classes(one, task)]
+    learned = [value for one, task in zip(by_step, tasks, strict=True) for value in _of_classes(one, task)]
     return Evaluation(
         name=config.name,
-        method=config.method,
+        method=config.method.name,
+        method_title=facts.method_title,
         modality=config.modality,
         fidelity=config.fidelity,
         classes=list(facts.classes),
@@ -94,6 +98,7 @@ def measure(run: RunFolder, outcomes: Sequence[Outcome], split: Split = "test") 
         epochs=config.training.epochs,
         select=config.training.select,
         memory=facts.memory,
+        old_clips=facts.old_clips,
         split=split,
         clips=len(last.true),
         accuracy=accuracies,
@@ -109,49 +114,29 @@ def measure(run: RunFolder, outcomes: Sequence[Outcome], split: Split = "test") 
     )
 
 
-def _of_classes(outcome: Outcome, columns: range) -> list[float]:
+def _of_classes(one: StepPredictions, columns: range) -> list[float]:
     single = [range(column, column + 1) for column in columns]
-    return metrics.task_accuracy(outcome.predicted, outcome.true, single)
+    return metrics.task_accuracy(one.predicted, one.true, single)
 
 
 def recorded_results(run: RunFolder) -> Evaluation:
     """The numbers of a finished run from what training recorded; needs no cache.
 
     Raises:
-        RunError: the run is unfinished, a record is damaged, or `results.json` says something else.
+        RunError: the run is unfinished or a record is damaged.
     """
     run.require_finished()
-    result = measure(
-        run, [Outcome(record.predicted, record.true) for record in map(run.record, range(run.steps_done))]
-    )
-    _check_written(run.path / RESULTS, result)
-    return result
+    records = map(run.record, range(run.steps_done))
+    return measure(run, [StepPredictions(record.predicted, record.true) for record in records])
 
 
 def write_results(run: RunFolder) -> None:
-    """Write `results.json` of a finished run, unless it is there.
+    """Write `results.json` of a finished run, for people and other programs: nothing of avcil reads it.
 
     Raises:
         RunError: as `recorded_results`.
     """
-    result = recorded_results(run)
-    if not (run.path / RESULTS).exists():
-        write_text(run.path / RESULTS, to_json(result))
-
-
-def _check_written(path: Path, result: Evaluation) -> None:
-    if not path.exists():
-        return
-    try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        differing = [key for key, value in asdict(result).items() if written[key] != value]
-    except (ValueError, KeyError, TypeError) as error:
-        differing = [f"{type(error).__name__}: {error}"]
-    if differing:
-        raise RunError(
-            f"{path} does not say what the steps' records do ({', '.join(differing)}); delete it and give "
-            "the same avcil train command again to write it anew"
-        )
+    write_text(run.path / RESULTS, to_json(recorded_results(run)))
 
 
 def to_json(result: Evaluation) -> str:
@@ -174,12 +159,14 @@ class FinishedRun:
         path: its folder.
         config: how it was trained.
         cache_fingerprint: of the tokens it was trained on.
+        method_defaults: settings that its method has where none are given.
         result: its numbers, from its records.
     """
 
     path: Path
     config: RunConfig
     cache_fingerprint: str
+    method_defaults: Mapping[str, Any]
     result: Evaluation
 
 
@@ -203,7 +190,8 @@ def read_runs(paths: Iterable[Path]) -> FoundRuns:
         steps = len(run.facts.step_sizes)
         if run.steps_done == steps:
             fingerprint = run.facts.cache_fingerprint
-            finished.append(FinishedRun(path, run.config, fingerprint, recorded_results(run)))
+            defaults = run.facts.method_defaults
+            finished.append(FinishedRun(path, run.config, fingerprint, defaults, recorded_results(run)))
             continue
         state = read_state(path)
         within = f", epoch {state.epochs_done} of {state.epochs}" if state and state.epochs_done else ""

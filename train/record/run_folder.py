@@ -1,47 +1,38 @@
-"""Owns the files of a run: what is in the folder, how it is written whole or not at all.
+"""The folder of a run, as far as it is text: configuration, facts and step records; needs no torch.
 
     RUN/config.toml          the complete configuration; `avcil train --protocol RUN/config.toml` repeats it
-    RUN/run.json             cache paths and fingerprint, what the tokens are, classes and steps, versions,
-                             hardware, git revision
-    RUN/step-00/             one folder per finished step: model.safetensors and record.json, and what the
-                             method keeps beside the network, if anything, as readout.safetensors
+    RUN/run.json             version of this format, cache paths and fingerprint, what the tokens are, classes
+                             and steps, software versions, hardware, git revision
+    RUN/step-00/             one folder per finished step: record.json, and its tensors
+                             (`avcil.train.record.weights`)
     RUN/events.jsonl         one line per epoch, and
     RUN/state.json           how far the run is (`avcil.train.record.journal`)
-    RUN/results.json         its numbers, once it is finished (`avcil.train.record.results`)
+    RUN/results.json         its numbers, for people and other programs (`avcil.train.record.results`)
 
 A step folder appears under its final name only when everything in it is written.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
-from torch import Tensor
-
-from avcil.cache import CacheInfo
 from avcil.errors import CacheError, ConfigError, RunError
-from avcil.files import remove_unfinished, write_folder, write_text
+from avcil.files import locked, remove_unfinished, write_folder, write_text
 from avcil.train.config import RunConfig, differing_keys, to_toml
-from avcil.train.loop import EpochRecord
-from avcil.train.methods import find_method
-from avcil.train.network.fused_attention import FusedAttention, product_dtype
-from avcil.train.network.inference import Classifier
-from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.protocol_file import load_config
-from avcil.train.record.environment import Environment
 from avcil.train.record.journal import Journal
-from avcil.train.record.records import RunFacts, StepRecord
-from avcil.train.record.step_costs import PeakMemory, Stage
+from avcil.train.record.records import Environment, EpochRecord, PeakMemory, RunFacts, Stage, StepRecord
+
+if TYPE_CHECKING:
+    from avcil.cache import CacheInfo
+
+FORMAT = 2  # of run.json, config.toml and record.json; 1, of versions up to 0.1, did not say so
 
 
 class RunFolder:
@@ -63,19 +54,13 @@ class RunFolder:
             raise RunError(f"{path} is not a run folder (no run.json in it); give the --out of avcil train")
         try:
             table = json.loads((path / "run.json").read_text(encoding="utf-8"))
-            facts = RunFacts(
-                caches=tuple(table["caches"]),
-                cache_fingerprint=table["cache_fingerprint"],
-                tokens=table["tokens"],
-                classes=tuple(table["classes"]),
-                step_sizes=tuple(table["step_sizes"]),
-                memory=table["memory"],
-                environment=Environment(**table["environment"]),
-            )
+            _require_format(path, table.pop("format", 1))
+            parsed = {key: tuple(table[key]) for key in ("caches", "classes", "step_sizes")}
+            facts = RunFacts(**table | parsed | {"environment": Environment(**table["environment"])})
             if not facts.step_sizes or sum(facts.step_sizes) != len(facts.classes):
                 raise ValueError("run.json: step_sizes do not add up to the classes")
             return cls(path, load_config(str(path / "config.toml")), facts)
-        except (ValueError, KeyError, TypeError, ConfigError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
             reason = " ".join(str(error).split())
             raise RunError(
                 f"{path}: the run's files cannot be read ({reason}); put run.json and config.toml back, or "
@@ -117,6 +102,8 @@ class RunFolder:
         Raises:
             RunError: `run.json` is damaged.
         """
+        from avcil.cache import CacheInfo  # and with it h5py
+
         try:
             return CacheInfo.from_content(self.facts.tokens)
         except (CacheError, TypeError) as error:
@@ -129,20 +116,12 @@ class RunFolder:
         Raises:
             RunError: another process is training this run.
         """
-        fd = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunError(
-                    f"{self.path} is being trained by another process; wait for it or stop it"
-                ) from error
+        busy = RunError(f"{self.path} is being trained by another process; wait for it or stop it")
+        with locked(self.path, busy):
             remove_unfinished(self.path)
             steps, epochs = len(self.facts.step_sizes), self.config.training.epochs
             with closing(Journal(self.path, self.steps_done, steps, epochs)) as journal:
                 yield journal
-        finally:
-            os.close(fd)
 
     @property
     def steps_done(self) -> int:
@@ -152,12 +131,12 @@ class RunFolder:
             RunError: a later step is there without an earlier one it was trained from.
         """
         steps = range(len(self.facts.step_sizes))
-        done = next((t for t in steps if not self._step(t).is_dir()), len(steps))
-        later = [self._step(t).name for t in steps[done:] if self._step(t).exists()]
+        done = next((t for t in steps if not self.step_path(t).is_dir()), len(steps))
+        later = [self.step_path(t).name for t in steps[done:] if self.step_path(t).exists()]
         if later:
             raise RunError(
-                f"{self._step(done)} is missing but {later[0]} is there; delete {', '.join(later)} to train "
-                "those steps again"
+                f"{self.step_path(done)} is missing but {later[0]} is there; delete {', '.join(later)} to "
+                "train those steps again"
             )
         return done
 
@@ -174,26 +153,24 @@ class RunFolder:
                 "command again to finish it"
             )
 
-    def save_step(
-        self, network: AudioVisualNetwork, record: StepRecord, readout: Mapping[str, Tensor] | None = None
-    ) -> None:
-        """Write a finished step, whole or not at all; the time of writing the weights is added to it.
+    def save_step(self, record: StepRecord, write_tensors: Callable[[Path], dict[str, Any]]) -> None:
+        """Write a finished step, whole or not at all.
 
-        `readout` is what is kept beside the network.
+        Args:
+            record: of the step; the time of writing the tensors is added to it.
+            write_tensors: writes them into the folder it is given, returns what `record.json` says of them.
         """
 
         def write(folder: Path) -> None:
             began = time.monotonic()
-            _save_tensors(folder / "model.safetensors", network.state_dict())
-            if readout:
-                _save_tensors(folder / "readout.safetensors", readout)
+            tensors = write_tensors(folder)
             spent = time.monotonic() - began
             stages: dict[Stage, float] = {**record.stages, "save": spent}
             saved = replace(record, stages=stages, seconds=record.seconds + spent)
-            table = {"network": asdict(network.shape), "readout": sorted(readout or {}), **asdict(saved)}
+            table = tensors | asdict(saved)
             (folder / "record.json").write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
 
-        write_folder(self._step(record.step), write)
+        write_folder(self.step_path(record.step), write)
 
     def record(self, step: int) -> StepRecord:
         """What training recorded of step `step`.
@@ -201,7 +178,7 @@ class RunFolder:
         Raises:
             RunError: the step is not finished or its record is damaged.
         """
-        table = self._record_table(step)
+        table = self.record_table(step)
         try:
             parsed = {
                 "epochs": [EpochRecord(**epoch) for epoch in table["epochs"]],
@@ -215,55 +192,31 @@ class RunFolder:
                 raise ValueError("its predictions are not of the clips of all classes seen")
             return record
         except (KeyError, TypeError, ValueError) as error:
-            raise self._unreadable(step, error) from error
+            raise self.unreadable(step, error) from error
 
-    def network(self, step: int, device: torch.device) -> AudioVisualNetwork:
-        """The selected network of step `step`, in the precision it was trained in."""
-        try:
-            network = AudioVisualNetwork(NetworkShape(**self._record_table(step)["network"]))
-            weights = safetensors.torch.load_file(self._step(step) / "model.safetensors")
-            network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
-        except (OSError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
-            raise self._unreadable(step, error) from error
-        network.fused = FusedAttention(product_dtype(self.config.training.precision, device))
-        return network.to(device)
-
-    def kept(self, step: int, device: torch.device) -> dict[str, Tensor]:
-        """What the method keeps of step `step` beside the network; {} where it keeps nothing."""
-        path = self._step(step) / "readout.safetensors"
-        try:
-            if not self._record_table(step)["readout"]:
-                return {}
-            return safetensors.torch.load_file(path, device=str(device))
-        except (OSError, KeyError, safetensors.SafetensorError) as error:
-            raise self._unreadable(step, error) from error
-
-    def classifier(self, step: int, device: torch.device) -> Classifier:
-        """How step `step` classifies, whatever its method: columns by head, by proxies, by nearest mean.
-
-        Raises:
-            RunError: the step is not finished or its files are damaged.
-            ConfigError: the run's method is one of one's own and can no longer be found.
-        """
-        method = find_method(self.config.method, self.config.modality)
-        return Classifier(self.network(step, device), method.readout.scores, self.kept(step, device))
-
-    def _step(self, step: int) -> Path:
+    def step_path(self, step: int) -> Path:
+        """The folder of step `step`, finished or not."""
         return self.path / f"step-{step:02d}"
 
-    def _record_table(self, step: int) -> dict[str, Any]:
+    def record_table(self, step: int) -> dict[str, Any]:
+        """What `record.json` of step `step` holds: the record, and what describes the tensors beside it.
+
+        Raises:
+            RunError: the step is not finished or its record is damaged.
+        """
         try:
-            table = json.loads((self._step(step) / "record.json").read_text(encoding="utf-8"))
+            table = json.loads((self.step_path(step) / "record.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise self._unreadable(step, error) from error
+            raise self.unreadable(step, error) from error
         if not isinstance(table, dict):
-            raise self._unreadable(step, TypeError("record.json holds no object"))
+            raise self.unreadable(step, TypeError("record.json holds no object"))
         return table
 
-    def _unreadable(self, step: int, error: Exception) -> RunError:
+    def unreadable(self, step: int, error: Exception) -> RunError:
+        """The error of a step whose files are damaged."""
         reason = " ".join(str(error).split())
         return RunError(
-            f"{self._step(step)} cannot be read ({reason}); delete it and all later steps and train again"
+            f"{self.step_path(step)} cannot be read ({reason}); delete it and all later steps and train again"
         )
 
 
@@ -290,15 +243,15 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     return list(found.values())
 
 
+def _require_format(path: Path, found: object) -> None:
+    if found != FORMAT:
+        raise RunError(
+            f"{path}: written by another version of avcil (run format {found}, this one has {FORMAT}); train "
+            "again into another --out, or go on with it in the version that wrote it"
+        )
+
+
 def _write_run_files(folder: Path, config: RunConfig, facts: RunFacts) -> None:
     write_text(folder / "config.toml", to_toml(config))
-    write_text(folder / "run.json", json.dumps(asdict(facts), ensure_ascii=False, indent=1))
-
-
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    # Copies, because a file's tensors must not share memory, and a method's may.
-    whole = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in tensors.items()
-    }
-    path.write_bytes(safetensors.torch.save(whole))  # a full disk is an OSError, as for every other file
+    table = {"format": FORMAT, **asdict(facts)}
+    write_text(folder / "run.json", json.dumps(table, ensure_ascii=False, indent=1))

@@ -1,4 +1,4 @@
-"""Owns what a step costs: wall time by stage and peak memory; knows nothing of what is done."""
+"""The costs of a step: wall time by stage and peak memory."""
 
 from __future__ import annotations
 
@@ -7,26 +7,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-Stage = Literal["load", "prepare", "train", "validate", "test", "save"]
-
-
-@dataclass(frozen=True)
-class PeakMemory:
-    """The most memory a step held at once.
-
-    Attributes:
-        host_bytes: resident memory of the process, tokens mapped from disk included.
-        device_bytes: tensors on the CUDA device; None without one.
-    """
-
-    host_bytes: int
-    device_bytes: int | None
+from avcil.train.record.records import PeakMemory, Stage
 
 
 class StepMeter:

@@ -1,7 +1,7 @@
-"""Owns how batches of tokens come: clips by position, widened late. Knows neither placement nor files.
+"""Batches of tokens: clips by position, kept as stored (float16, float32 or int8 with scales).
 
-Tokens are kept as stored (float16, float32 or int8 with scales). A batch says where its clips are; its visual
-tokens are widened by whoever looks at them, some clips at a time, so a wide batch never exists.
+A batch says where its clips are; its visual tokens are widened where they are used, some clips at a time, so
+a wide batch never exists.
 """
 
 from __future__ import annotations
@@ -128,15 +128,27 @@ class ResidentTokens(StepTokens):
     visual_scale: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(_first(self.audio, self.visual))
+        return next(len(part) for part in (self.audio, self.visual) if part is not None)
 
     def select(self, orders: Iterable[Tensor]) -> Iterator[StoredRows]:
         """The clips where they are: nothing moves."""
         return (StoredRows(self, rows) for rows in orders)
 
 
-def _first(*tensors: Tensor | None) -> Tensor:
-    return next(tensor for tensor in tensors if tensor is not None)
+@dataclass(frozen=True)
+class StepClips:
+    """Some clips of a step in set order.
+
+    Attributes:
+        tokens: their tokens, or what the network sees of them; what the modality lacks is None.
+        labels: [n] classifier columns, on the device where batches come.
+    """
+
+    tokens: StepTokens
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 def _widened(tokens: ResidentTokens, rows: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""Owns which sets of clips stay in memory: what is free, the budget, who gets it. Knows no tensor."""
+"""The memory budget of a step: what is free, what tokens and projections may take, which sets stay where."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Place = Literal["device", "pinned", "ram", "streamed"]
-SHARE = 0.6  # of the memory that is free; the rest is for the network, its attention and the teacher's
-_WORDS: dict[Place, str] = {
+Location = Literal["device", "pinned", "ram", "streamed"]
+SHARE = 0.6  # of the memory that is free where training runs: what tokens may take
+# What the projected tokens of a batch and of the teacher may take at most; the rest is computed again.
+PROJECTION_BYTES = {"cpu": 600_000_000, "cuda": 6_000_000_000}
+# What a step takes beside both: blocks of the attention (2.1 GB on a GPU where nothing is compiled), and for
+# networks, Adam and clips on their way 1 GB of a GPU, 0.3 GB of RAM.
+WORKING_BYTES = {"cpu": 310_000_000, "cuda": 3_200_000_000}
+_WORDS: dict[Location, str] = {
     "device": "on the GPU",
     "pinned": "in pinned RAM",
     "ram": "in RAM",
@@ -20,10 +25,34 @@ _WORDS: dict[Place, str] = {
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes that tokens may take: on the GPU, 0 where there is none, and in RAM."""
+    """Bytes that a step may take beside what it works with.
+
+    Attributes:
+        device_bytes: for tokens on the GPU; 0 where there is none.
+        host_bytes: for tokens in RAM.
+        projection_bytes: for the projected tokens that the attention keeps, where training runs.
+    """
 
     device_bytes: int
     host_bytes: int
+    projection_bytes: int = 0
+
+
+def divide(free_device: int | None, free_ram: int, asked_bytes: int | None = None) -> Budget:
+    """Divide free memory: tokens come first, because to project a clip again costs less than to fetch it.
+
+    Args:
+        free_device: free bytes of the GPU, None without one.
+        free_ram: free bytes of RAM.
+        asked_bytes: what tokens may take where training runs; by default 60 % of what is free there.
+    """
+    on, free = ("cpu", free_ram) if free_device is None else ("cuda", free_device)
+    left = max(0, free - WORKING_BYTES[on])
+    tokens = min(int(SHARE * free), left) if asked_bytes is None else asked_bytes
+    projections = min(PROJECTION_BYTES[on], max(0, left - tokens))
+    if free_device is None:
+        return Budget(0, tokens, projections)
+    return Budget(tokens, int(SHARE * free_ram), projections)
 
 
 @dataclass(frozen=True)
@@ -54,15 +83,15 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Placement:
+class SetPlacement:
     """Where a set of clips stays."""
 
     demand: Demand
-    place: Place
+    location: Location
 
 
 @dataclass(frozen=True)
-class TokenPlan:
+class TokenPlacement:
     """Where the tokens of a step stay; as text, one line for people.
 
     Attributes:
@@ -71,14 +100,14 @@ class TokenPlan:
         budget_bytes: that they share on the device.
     """
 
-    sets: tuple[Placement, ...]
+    sets: tuple[SetPlacement, ...]
     dtype: str
     budget_bytes: int
 
     def __str__(self) -> str:
         parts = []
-        for place, words in _WORDS.items():
-            held = [one.demand for one in self.sets if one.place == place and one.demand.clips]
+        for location, words in _WORDS.items():
+            held = [one.demand for one in self.sets if one.location == location and one.demand.clips]
             if held:
                 clips = " + ".join(f"{one.clips} {one.name}" for one in held)
                 parts.append(f"{clips}, {_size(sum(one.bytes for one in held))} {self.dtype} {words}")
@@ -89,7 +118,7 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.3g} MB"
 
 
-def place(demands: Sequence[Demand], budget: Budget, *, on_gpu: bool) -> tuple[Placement, ...]:
+def place_sets(demands: Sequence[Demand], budget: Budget, *, on_gpu: bool) -> tuple[SetPlacement, ...]:
     """Give memory to the sets in their order: those that are touched most come first.
 
     A set that does not fit whole takes two batches. On a GPU it is kept in pinned RAM if it fits there.
@@ -101,15 +130,15 @@ def place(demands: Sequence[Demand], budget: Budget, *, on_gpu: bool) -> tuple[P
         later = sum(one.buffer_bytes for one in demands[k + 1 :])
         if on_gpu and demand.bytes + later <= device_left:
             device_left -= demand.bytes
-            placements.append(Placement(demand, "device"))
+            placements.append(SetPlacement(demand, "device"))
             continue
         device_left -= demand.buffer_bytes
         if demand.bytes + later <= host_left:
             host_left -= demand.bytes
-            placements.append(Placement(demand, "pinned" if on_gpu else "ram"))
+            placements.append(SetPlacement(demand, "pinned" if on_gpu else "ram"))
         else:
             host_left -= demand.buffer_bytes
-            placements.append(Placement(demand, "streamed"))
+            placements.append(SetPlacement(demand, "streamed"))
     return tuple(placements)
 
 
