@@ -1,7 +1,9 @@
-# Two commands set everything up: `make demo` and `make test`. Both build .venv on first use.
+# Two commands set everything up: `make demo` and `make test`. Both build .venv on first use, with the versions of
+# torch and torchaudio in constraints.txt: those that the suite is run with.
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= avcil-demo
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
 .PHONY: demo methods test check format lint types clean
 
@@ -28,13 +30,13 @@ types: .venv/installed-test
 	mkdir -p .venv/types && ln -sfn ../.. .venv/types/avcil
 	cd .venv/types && MYPYPATH=. ../bin/mypy --config-file ../../pyproject.toml -p avcil
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -q -e .
+	$(INSTALL) -e .
 	touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[test]'
+	$(INSTALL) -e '.[test]'
 	touch $@
 
 clean:

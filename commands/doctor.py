@@ -1,4 +1,4 @@
-"""`avcil doctor`: what works on this machine, and the command that repairs what does not."""
+"""`avcil doctor`: what works on this machine, and the remedy for what does not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MARKS = {"ok": "ok", "broken": "BROKEN", "absent": "-"}
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Try what avcil needs here, and say what repairs what does not work.
+    """Try what avcil needs here, and give the remedy for what does not work.
 
     BROKEN stands before what extract, train or eval need, and the exit code
     is 1. What would be useful and is absent has a dash. Example:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from avcil.errors import DecodeError
 from avcil.extract.media.contract import Backend, DecodedClip, Track, failure
 from avcil.extract.media.decode import decode
-from avcil.extract.recipe import Recipe, hear, resize_crop
+from avcil.extract.recipe import Recipe, audio_input, resize_crop
 from avcil.extract.sources.manifest import Clip
 
 
@@ -60,11 +60,11 @@ class Preparation:
         """Give the sound as the encoder takes it, and whether it stands for missing sound."""
         audio, rate_hz = decoded.audio, decoded.sample_rate_hz
         try:
-            return hear(audio, rate_hz, self.recipe), decoded.missing_audio
+            return audio_input(audio, rate_hz, self.recipe), decoded.missing_audio
         except DecodeError as error:  # there is some sound, but less than one analysis window
             if error.kind != "no-audio" or "audio" not in self.allow_missing:
                 raise
-        return hear(np.zeros((1, rate_hz), np.float32), rate_hz, self.recipe), True
+        return audio_input(np.zeros((1, rate_hz), np.float32), rate_hz, self.recipe), True
 
 
 @contextmanager

@@ -1,11 +1,10 @@
-"""Owns recipes: what a decoded clip becomes before an encoder sees it; knows no files and no encoders."""
+"""Recipes: every constant between a decoded clip and the encoders' input, and what applies them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -13,24 +12,22 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchaudio.compliance import kaldi
-from torchaudio.functional import resample
 
 from avcil.extract.encoders.inputs import FramesInput, MelInput, WaveformInput
 from avcil.extract.media.contract import DecodeRequest, failure
+from avcil.extract.mel import filter_bank, resample
 
 MAX_ASPECT = 8.0  # beyond it the far ends are cut before resizing: the centre crop never shows them
-MAX_RATE_PARTS = 2000  # larger numerators make torchaudio's resampling kernel a matter of gigabytes
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every constant between a decoded clip and the encoders' input: data, stored with the cache.
+    """The constants, as data that is stored with the cache.
 
     `mel_mean`, `mel_std`: log-mel x becomes (x - mean) / (2 * std), or stays as it is where both are None;
     padding to `mel_frames` is with 0 after that. `frame_fps`: see `DecodeRequest`. `crop`: shortest side to
-    `image_size` (bilinear, antialiased), then the centre. `wave_samples`: the encoder hears the waveform, cut
-    or padded to so many samples, and what is said of the spectrogram does not matter; None: it does.
+    `image_size` (bilinear, antialiased), then the centre. `wave_samples`: where given, the audio encoder
+    takes the waveform, cut or padded to so many samples, and the constants of the spectrogram do not matter.
     """
 
     name: Literal["recommended", "released"]
@@ -55,15 +52,15 @@ class Recipe:
         return DecodeRequest(self.n_frames, self.frame_fps, start_s, end_s)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the recipe as plain JSON values; `wave_samples` only where there is something to say."""
+        """Give the recipe as plain JSON values; `wave_samples` only where it is given."""
         values = asdict(self)
         if self.wave_samples is None:
             del values["wave_samples"]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     def fitted(self, visual: FramesInput, audio: MelInput | WaveformInput) -> Recipe:
-        """Give the recipe with what two encoders ask for: sizes always, the rest where they say so."""
-        seen = replace(
+        """Give the recipe with the sizes that two encoders ask for, and with whatever else they ask for."""
+        frames = replace(
             self,
             n_frames=visual.n_frames,
             image_size=visual.image_size,
@@ -71,10 +68,10 @@ class Recipe:
             pixel_std=visual.std or self.pixel_std,
         )
         if isinstance(audio, WaveformInput):
-            return replace(seen, sample_rate_hz=audio.sample_rate_hz, wave_samples=audio.n_samples)
+            return replace(frames, sample_rate_hz=audio.sample_rate_hz, wave_samples=audio.n_samples)
         mean, std = audio.mean_std or (self.mel_mean, self.mel_std)
         return replace(
-            seen,
+            frames,
             sample_rate_hz=audio.sample_rate_hz or self.sample_rate_hz,
             mel_mean=mean,
             mel_std=std,
@@ -86,11 +83,9 @@ class Recipe:
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """Rebuild a recipe from `to_dict`; raises ValueError naming unknown or missing keys."""
         known = {field.name for field in fields(cls)}
-        if set(values) | {"wave_samples"} != known:
-            raise ValueError(
-                f"recipe: unknown keys {sorted(set(values) - known)}, missing "
-                f"{sorted(known - set(values) - {'wave_samples'})}"
-            )
+        unknown, missing = set(values) - known, known - set(values) - {"wave_samples"}
+        if unknown or missing:
+            raise ValueError(f"recipe: unknown keys {sorted(unknown)}, missing {sorted(missing)}")
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
 
@@ -131,14 +126,14 @@ def normalise(frames: Tensor, recipe: Recipe) -> Tensor:
     return (frames.float() - mean) / std
 
 
-def hear(audio: NDArray[np.float32], rate_hz: int, recipe: Recipe) -> NDArray[np.float32]:
+def audio_input(audio: NDArray[np.float32], rate_hz: int, recipe: Recipe) -> NDArray[np.float32]:
     """Turn float32 [channels, samples] into what the audio encoder takes: `log_mel`, or the waveform.
 
-    The waveform is float32 [wave_samples], mono, cut or padded with 0 at its end.
+    The waveform is float32 [wave_samples], one channel, cut or padded with 0 at its end.
     """
     if recipe.wave_samples is None:
         return log_mel(audio, rate_hz, recipe)
-    wave = _mono(audio, rate_hz, recipe)[0, : recipe.wave_samples]
+    wave = _one_channel(audio, rate_hz, recipe)[0, : recipe.wave_samples]
     padded: NDArray[np.float32] = F.pad(wave, (0, recipe.wave_samples - len(wave))).numpy()
     return padded
 
@@ -146,44 +141,29 @@ def hear(audio: NDArray[np.float32], rate_hz: int, recipe: Recipe) -> NDArray[np
 def log_mel(audio: NDArray[np.float32], rate_hz: int, recipe: Recipe) -> NDArray[np.float32]:
     """Turn float32 [channels, samples] into the log-mel spectrogram float32 [mel_frames, mel_bins].
 
-    Kaldi filter bank (Hanning window, htk_compat, no dither, no energy, mean of the waveform removed), cut or
-    padded with 0 to `mel_frames`. Raises `DecodeError` `no-audio` for less sound than one analysis window.
+    Kaldi's filter bank of the waveform less its mean, cut or padded with 0 to `mel_frames`. Raises
+    `DecodeError` `no-audio` for less sound than one analysis window.
     """
-    wave = _mono(audio, rate_hz, recipe)
-    mel = kaldi.fbank(
-        wave - wave.mean(),
-        sample_frequency=recipe.sample_rate_hz,
-        num_mel_bins=recipe.mel_bins,
-        frame_length=recipe.frame_length_ms,
-        frame_shift=recipe.frame_shift_ms,
-        window_type="hanning",
-        htk_compat=True,
-        use_energy=False,
-        dither=0.0,
-    )[: recipe.mel_frames]
+    wave = _one_channel(audio, rate_hz, recipe)
+    length_ms, shift_ms = recipe.frame_length_ms, recipe.frame_shift_ms
+    needed = math.ceil(recipe.sample_rate_hz * (recipe.mel_frames * shift_ms + length_ms) / 1000)
+    wave = wave[:, :needed] - wave.mean()  # no spectrogram of the hours that are cut
+    mel = filter_bank(wave, recipe.sample_rate_hz, recipe.mel_bins, length_ms, shift_ms)[: recipe.mel_frames]
     if recipe.mel_mean is not None and recipe.mel_std is not None:
         mel = (mel - recipe.mel_mean) / (2 * recipe.mel_std)
     padded: NDArray[np.float32] = F.pad(mel, (0, 0, 0, recipe.mel_frames - len(mel))).numpy()
     return padded
 
 
-def _mono(audio: NDArray[np.float32], rate_hz: int, recipe: Recipe) -> Tensor:
+def _one_channel(audio: NDArray[np.float32], rate_hz: int, recipe: Recipe) -> Tensor:
     """One channel at the recipe's rate, [1, samples]; `no-audio` for less than one analysis window."""
     wave = torch.from_numpy(audio)
     wave = wave.mean(0, keepdim=True) if recipe.channel_rule == "mean" else wave[:1]
-    wave = _resample(wave, rate_hz, recipe.sample_rate_hz)
+    wave = resample(wave, rate_hz, recipe.sample_rate_hz)
     n_window = int(recipe.sample_rate_hz * recipe.frame_length_ms / 1000)
     if wave.shape[1] < n_window:
         raise failure("no-audio", f"only {1000 * audio.shape[1] / rate_hz:.0f} ms of sound")
     return wave
-
-
-def _resample(wave: Tensor, rate_hz: int, target_hz: int) -> Tensor:
-    ratio = Fraction(rate_hz, target_hz)
-    if max(ratio.numerator, ratio.denominator) > MAX_RATE_PARTS:  # off by less than 1e-6 of the rate
-        ratio = ratio.limit_denominator(MAX_RATE_PARTS)
-    resampled: Tensor = resample(wave, ratio.numerator, ratio.denominator)
-    return resampled
 
 
 def _trim_aspect(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,1 +1,1 @@
-"""Owns everything between cached tokens and a finished run; knows no video, decoder or encoder."""
+"""Training: from cached tokens to a finished run."""

@@ -11,7 +11,7 @@ and how many epochs it gets in each modality:
     visual = 200
     audio-visual = 150
 
-Both are looked up once the method and the modality are known. The file's own `[method]` and `training.epochs`
+Both are taken once the method and the modality are known. The file's own `[method]` and `training.epochs`
 go before them. The `config.toml` of a run holds what was found and neither of these tables.
 """
 

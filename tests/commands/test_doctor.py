@@ -1,4 +1,4 @@
-"""`avcil doctor`: finds what is broken or missing, says what mends it, and never breaks itself."""
+"""`avcil doctor`: finds what is broken or missing, gives the remedy, and never breaks itself."""
 
 import json
 import os
@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from support.command_line import avcil
+
+from avcil.extract.mel import load_torchaudio
 
 
 def examined(folder: Path) -> tuple[int, dict[str, Any]]:
@@ -28,17 +30,13 @@ def test_a_sound_machine() -> None:
     assert done.code == 0 and "BROKEN" not in done.out
     assert "decoding with PyAV: 16 frames and 1.0 s of sound" in done.out
     assert "decoding with decord: 16 frames" in done.out
+    maker = "torchaudio; plain torch agrees" if load_torchaudio() else "plain torch, since"
+    assert f"one second of sound made 98 x 128 with {maker}" in done.out
 
 
 @pytest.mark.parametrize(
     ("module", "code", "broken", "remedy"),
     [
-        (
-            "torchaudio",
-            "raise OSError('undefined symbol')",
-            {"torchaudio", "sound to spectrogram"},
-            "torch>=2.11",
-        ),
         ("decord", "raise ImportError('no such file')", {"decord2", "decoding with decord"}, "decord2"),
         ("jinja2", "raise ImportError('half of it')", {"jinja2"}, "pip install --force-reinstall jinja2"),
         ("torch", "1 / 0", {"torch", "torchaudio", "sound to spectrogram", "GPU"}, "torch>=2.11"),
@@ -53,3 +51,12 @@ def test_a_broken_package_is_found(
     assert {name for name in broken if found[name]["state"] == "broken"} == broken
     assert all(remedy in found[name]["remedy"] for name in broken - {"GPU"})
     assert found["h5py"]["state"] == "ok"
+
+
+def test_a_torchaudio_for_another_torch_is_not_needed(tmp_path: Path) -> None:
+    (tmp_path / "torchaudio.py").write_text("raise OSError('undefined symbol')")
+    exit_code, found = examined(tmp_path)
+    assert exit_code == 0 and found["works"] is True
+    assert found["torchaudio"]["state"] == "absent" and "undefined symbol" in found["torchaudio"]["found"]
+    assert "torch>=2.11" in found["torchaudio"]["remedy"]
+    assert "98 x 128 with plain torch" in found["sound to spectrogram"]["found"]

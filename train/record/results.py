@@ -131,12 +131,14 @@ def recorded_results(run: RunFolder) -> Evaluation:
 
 
 def write_results(run: RunFolder) -> None:
-    """Write `results.json` of a finished run, for people and other programs: nothing of avcil reads it.
+    """Write `results.json` of a finished run, unless it is there: for people and other programs alone.
 
     Raises:
         RunError: as `recorded_results`.
     """
-    write_text(run.path / RESULTS, to_json(recorded_results(run)))
+    path, text = run.path / RESULTS, to_json(recorded_results(run))
+    if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+        write_text(path, text)
 
 
 def to_json(result: Evaluation) -> str:

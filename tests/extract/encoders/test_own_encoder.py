@@ -18,7 +18,7 @@ from avcil.extract.encoders.encoder import Encoder
 from avcil.extract.encoders.inputs import FramesInput, MelInput, WaveformInput
 from avcil.extract.encoders.registry import build_encoder
 from avcil.extract.prepare import PreparedClip
-from avcil.extract.recipe import Recipe, hear, recommended
+from avcil.extract.recipe import Recipe, audio_input, recommended
 from avcil.extract.tokens import TokenEncoder
 
 ROOT = Path(avcil.__file__).resolve().parent
@@ -79,9 +79,9 @@ def test_a_module_gets_the_waveform(named: Callable[[object], str]) -> None:
     recipe = encoder.recipe
     assert (recipe.wave_samples, recipe.sample_rate_hz) == (1000, 8000)
     assert Recipe.from_dict(encoder.info.recipe) == recipe
-    short = hear(np.full((2, 800), 0.5, np.float32), 8000, recipe)
+    short = audio_input(np.full((2, 800), 0.5, np.float32), 8000, recipe)
     assert short.shape == (1000,) and short.sum() == pytest.approx(400)
-    long = hear(np.full((1, 4000), 0.5, np.float32), 16_000, recipe)
+    long = audio_input(np.full((1, 4000), 0.5, np.float32), 16_000, recipe)
     assert long.shape == (1000,) and long[100:900] == pytest.approx(0.5, abs=0.01)
     clips = [PreparedClip(np.zeros((16, 64, 64, 3), np.uint8), wave) for wave in (short, long)]
     assert encoder.encode(clips).audio == pytest.approx(np.array([[0.4, 0.5], [long.mean(), long.max()]]))
@@ -89,7 +89,7 @@ def test_a_module_gets_the_waveform(named: Callable[[object], str]) -> None:
 
 def test_a_module_gets_the_spectrogram_it_asked_for() -> None:
     recipe = recommended().fitted(FramesInput(), MelInput(50, 40, 8000, mean_std=(0.0, 0.5)))
-    mel = hear(np.random.default_rng(0).normal(size=(1, 16_000)).astype(np.float32), 16_000, recipe)
+    mel = audio_input(np.random.default_rng(0).normal(size=(1, 16_000)).astype(np.float32), 16_000, recipe)
     assert mel.shape == (50, 40) and (recipe.mel_mean, recipe.mel_std) == (0, 0.5)
     assert recommended().fitted(FramesInput(), MelInput()) == recommended()
 
