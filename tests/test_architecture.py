@@ -146,6 +146,12 @@ def test_the_cache_needs_no_torch() -> None:
     assert users == []
 
 
+def test_opening_a_cache_needs_no_hdf5() -> None:
+    code = "import sys, avcil.cache; print(*{'torch', 'h5py'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_only_commands_and_report_draw_on_the_terminal() -> None:
     drawing = [
         module

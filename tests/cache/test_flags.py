@@ -21,7 +21,7 @@ N, FLAG = 4000, "missing-audio"
 
 def fill(path: Path) -> None:
     """Write clips one by one, every second one with a flag; for a process that is killed."""
-    encoder = EncoderInfo("x", "a" * 64, "")
+    encoder = EncoderInfo("x", "a" * 64)
     info = CacheInfo(
         TokenSpec((1, 1, 2), "float16"), TokenSpec((2,), "float32"), {"name": "x"}, encoder, encoder
     )
