@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, locks between processes, and the first line of an error."""
+"""Files that appear whole or not at all, locks between processes, and errors of the system in one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
     A reader sees the old file or the new one, nothing between. `durable`: also after a power cut.
     """
-    built = path.with_name(f".{path.name}.tmp")
+    built = unfinished(path)
     try:
         yield built
         if durable:
@@ -40,22 +40,40 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside `path` and rename it, with its files on disk before its name is."""
+def write_folder(
+    path: Path, write: Callable[[Path], None], *, busy: Exception | None = None, durable: bool = True
+) -> None:
+    """Let `write` fill a folder beside `path` and rename it to `path`, which is absent or an empty folder.
+
+    `durable`: every file is on the disk before the folder has its name.
+
+    Raises:
+        OSError: `path` cannot be written, or another process writes it; then `busy` where it is given.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had the same number
-    partial.mkdir()
-    try:
-        write(partial)
-        for written in partial.iterdir():
-            sync(written)
-        if path.is_dir():
-            path.rmdir()  # only ever an empty folder that the user made
-        partial.rename(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    built = unfinished(path)
+    built.mkdir(exist_ok=True)
+    with locked(built, busy or BlockingIOError(0, "it is being written by another process", str(path))):
+        try:
+            for left in built.iterdir():  # by a process that was killed
+                remove(left)
+            write(built)
+            if durable:
+                for written in (*built.iterdir(), built):
+                    sync(written)
+            if path.is_dir():
+                path.rmdir()  # only ever an empty folder that the user made
+            built.rename(path)
+        except BaseException:
+            shutil.rmtree(built, ignore_errors=True)
+            raise
+    if durable:
+        sync(path.parent)
+
+
+def unfinished(path: Path) -> Path:
+    """The name under which `path` is written."""
+    return path.with_name(f".{path.name}.tmp")
 
 
 def is_unfinished(path: Path) -> bool:
@@ -66,7 +84,12 @@ def is_unfinished(path: Path) -> bool:
 def remove_unfinished(folder: Path) -> None:
     """Remove from `folder` what a killed process was still writing."""
     for path in filter(is_unfinished, folder.iterdir()):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def sync(path: Path) -> None:
@@ -80,19 +103,35 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path, busy: Exception) -> Iterator[None]:
-    """Hold the lock of a file or folder that exists; raise `busy` where another process holds it."""
-    fd = os.open(path, os.O_RDONLY)
+    """Hold the lock of a folder, or of a file, which is made; raise `busy` where another process has it."""
+    is_folder = path.is_dir()
+    fd = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise busy from error
         try:
             yield
         finally:
-            fcntl.flock(fd, fcntl.LOCK_UN)  # said aloud: a forked child may still hold the descriptor
+            fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough: a forked child may hold the descriptor
     finally:
         os.close(fd)
+
+
+@contextmanager
+def os_errors_as(kind: type[Exception], words: str) -> Iterator[None]:
+    """Raise an `OSError` as an error of `kind` that begins with `words` and keeps the cause and the file."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{words}: {reason(error)}") from error
+
+
+def reason(error: OSError) -> str:
+    """What the system says: the cause, and the file where one is named."""
+    cause = error.strerror or first_line(error)
+    return f"{cause}: {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else cause
 
 
 def first_line(error: BaseException) -> str:

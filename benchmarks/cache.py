@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, EncoderInfo, TokenCache, Tokens, TokenSpec
-from avcil.cache.checksum import crc32
+from avcil.cache.row import crc32
 from avcil.train.tokens.batches import StepTokens
 from avcil.train.tokens.budget import Budget
 from avcil.train.tokens.loading import TokenNeeds, TokenSet, load_tokens

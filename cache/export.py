@@ -1,11 +1,7 @@
-"""Owns writing tokens as numpy files for other programs. Shows nothing.
-
-The files are built in a folder beside the one asked for, which is renamed at the end: whole or not there.
-"""
+"""Tokens as numpy files for other programs, in a folder that appears whole or not at all."""
 
 import csv
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,10 +9,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from avcil.cache import folder
 from avcil.cache.reader import TokenCache
 from avcil.cache.schema import SPLITS, CacheClip
 from avcil.errors import CacheError
+from avcil.files import os_errors_as, write_folder
 
 Form = Literal["npz", "npy"]
 _CLIPS_AT_ONCE = 16
@@ -39,8 +35,11 @@ def export(
     """
     if form not in get_args(Form):
         raise CacheError(f"cannot export to {form!r}: choose one of {', '.join(get_args(Form))}")
+    if os.path.lexists(out):
+        raise CacheError(f"{out} exists: choose a new folder")
     clips = cache.present()
-    with _built_beside(out) as built:
+
+    def write(built: Path) -> None:
         if form == "npz":
             _one_file_a_clip(cache, clips, built, on_progress)
         else:
@@ -50,6 +49,10 @@ def export(
                 for part in _one_file_a_split(cache, chosen, built / split):
                     done += part
                     on_progress(done, len(clips))
+
+    busy = CacheError(f"{out} is being written by another process: wait for it or stop it")
+    with os_errors_as(CacheError, f"cannot write {out}"):
+        write_folder(out.absolute(), write, busy=busy, durable=False)
     return len(clips)
 
 
@@ -96,26 +99,3 @@ def _table(path: Path, first: str) -> Iterator[Callable[[str, CacheClip], None]]
         table = csv.writer(file)
         table.writerow([first, "id", "label", "split"])
         yield lambda name, clip: table.writerow([name, clip.id, clip.label, clip.split])
-
-
-@contextmanager
-def _built_beside(out: Path) -> Iterator[Path]:
-    if os.path.lexists(out):
-        raise CacheError(f"{out} exists: choose a new folder")
-    built = out.absolute().with_name(f".{out.absolute().name}.tmp")
-    try:
-        built.mkdir(parents=True, exist_ok=True)
-        fd = os.open(built, os.O_RDONLY)
-        folder.hold(fd, out)  # two exports of one name would mix their files
-        try:
-            for leftover in built.iterdir():  # of an export that was stopped
-                leftover.unlink()
-            yield built
-            built.rename(out)
-        except BaseException:
-            shutil.rmtree(built, ignore_errors=True)
-            raise
-        finally:
-            folder.unlock(fd)
-    except OSError as error:
-        raise CacheError(f"cannot write {out}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Owns the rows of one shard as arrays over the file, and copying them out checked. Knows no manifest."""
+"""The rows of one shard as arrays over the mapped file, copied out checked."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from avcil.cache.row_layout import audio_crc, parts, row_crc
+from avcil.cache.row import parts, row_crc
 from avcil.cache.schema import CacheInfo
 from avcil.cache.shard import Shard, open_shard
 from avcil.errors import CacheError
+from avcil.files import first_line
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class MappedShard:
             }
             return cls(shard, content, arrays, shard.read_crcs(), shard.read_crcs("audio_crc32"))
         except (OSError, ValueError) as error:
-            raise CacheError(f"{path} cannot be mapped: {error}") from error
+            raise CacheError(f"{path} cannot be mapped: {first_line(error)}") from error
 
     def copy_row(self, row: int, out: Mapping[str, np.ndarray], *, verify: bool) -> None:
         """Copy a written row into contiguous arrays, all of its parts or `audio` alone.
@@ -85,9 +86,8 @@ class MappedShard:
 
     def _matches(self, row: int, stored: Mapping[str, np.ndarray]) -> bool:
         clip_id = self.shard.ids[row]
-        if stored.keys() == {"audio"}:
-            return audio_crc(clip_id, stored["audio"]) == self.audio_crcs[row]
-        return row_crc(clip_id, stored) == self.crcs[row]
+        crcs = self.audio_crcs if stored.keys() == {"audio"} else self.crcs
+        return row_crc(clip_id, stored) == crcs[row]
 
     def _check_size(self) -> None:
         """Touching a map beyond the end of its file would end the process."""

@@ -1,41 +1,21 @@
-"""Owns how tokens are read: one index by clip id over the shards of one or several caches. Knows no torch."""
+"""Caches opened for reading: one index by clip id over the shards of one or several folders."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from avcil.cache import metadata
+from avcil.cache import folder
 from avcil.cache.mapped import MappedShard
-from avcil.cache.quantise import widen
-from avcil.cache.row_layout import parts
+from avcil.cache.row import Tokens, parts
 from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, differences
 from avcil.cache.shard import shard_paths
 from avcil.errors import CacheError
 
 FINGERPRINT_VERSION = 1  # of the fingerprint's own text: it outlives versions of the files
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The tokens of n clips: `visual` [n, T, S, D] and `audio` [n, D], in the cache's number types.
-
-    Where `visual` is int8, `visual_scale` [n, T, S] float16 goes with it: value = visual * visual_scale.
-    """
-
-    visual: np.ndarray
-    audio: np.ndarray
-    visual_scale: np.ndarray | None = None
-
-    def widened(self) -> np.ndarray:
-        """The visual tokens in float32, [n, T, S, D], whatever they are stored in."""
-        if self.visual_scale is None:
-            return self.visual.astype(np.float32)
-        return widen(self.visual, self.visual_scale)
 
 
 class TokenCache:
@@ -69,28 +49,26 @@ class TokenCache:
                 short; two hold different tokens (names the fields) or the same clip (names it).
         """
         self.paths = tuple(Path(one) for one in (path, *others))
-        self.info = metadata.read_info(self.path)
+        self.info = folder.read_info(self.path)
         self.failures = {}
         self.flags = {}
         self._row: dict[str, tuple[MappedShard, int]] = {}  # of rows that are written
         self._shards: list[MappedShard] = []
         cache_of: dict[str, Path] = {}
         known: dict[str, CacheClip] = {}
-        for folder in self.paths:
-            self._check_kind(folder)
-            shards = shard_paths(
-                folder
-            ).values()  # first: a writer adds clips to the manifest, then their shard
-            manifest = metadata.read_manifest(folder)
+        for one in self.paths:
+            self._check_kind(one)
+            shards = shard_paths(one).values()  # first: a writer adds clips to the manifest, then their shard
+            manifest = folder.read_manifest(one)
             if (clip_id := next(filter(cache_of.__contains__, manifest), None)) is not None:
                 raise CacheError(
-                    f"clip {clip_id!r} is in {cache_of[clip_id]} and in {folder}: "
+                    f"clip {clip_id!r} is in {cache_of[clip_id]} and in {one}: "
                     "caches that are used together may not share a clip"
                 )
-            cache_of.update(dict.fromkeys(manifest, folder))
+            cache_of.update(dict.fromkeys(manifest, one))
             known |= manifest
-            self.failures |= metadata.read_failures(folder)
-            self.flags |= metadata.read_flags(folder)
+            self.failures |= folder.read_failures(one)
+            self.flags |= folder.read_flags(one)
             self._open_shards(shards, manifest)
         self._known = known
         self.clips = list(known.values())
@@ -167,7 +145,7 @@ class TokenCache:
         videos (`source`) or another distribution over shards and caches does not.
         """
         content = {
-            "format": metadata.INFO_FORMAT,
+            "format": folder.INFO_FORMAT,
             "schema_version": FINGERPRINT_VERSION,
             **self.info.content_in_words(),
         }
@@ -183,8 +161,9 @@ class TokenCache:
     def _parts(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype]]:
         return parts(self.info)
 
-    def _check_kind(self, folder: Path) -> None:
-        lines = differences(self.info, metadata.read_info(folder), said=(f"{self.path} has", f"{folder} has"))
+    def _check_kind(self, path: Path) -> None:
+        names = f"{self.path} has", f"{path} has"
+        lines = differences(self.info, folder.read_info(path), introduced=names)
         if lines:
             raise CacheError(f"caches of different tokens cannot be used together; {'; '.join(lines)}")
 

@@ -1,14 +1,15 @@
-"""Owns giving clips of a cache other labels and splits: the manifest is sealed, an editor would break it."""
+"""Other labels and splits for clips of a cache: an editor would break the checksums of the manifest."""
 
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from avcil.cache import folder, metadata
+from avcil.cache import folder
 from avcil.cache.schema import CacheClip
 from avcil.cache.shard import open_shard, shard_paths
 from avcil.errors import CacheError
+from avcil.files import reason
 
 _COLUMNS = ("label", "split", "source")
 
@@ -24,7 +25,7 @@ def relabel(path: Path, table: Path) -> int:
         CacheError: a record cannot be used (names it), a clip is unknown or, where all are needed, missing;
             another process writes the cache.
     """
-    info = metadata.read_info(path)  # before the lock, which would make a folder
+    info = folder.read_info(path)  # before the lock, which would make a folder
     with folder.locked(path):
         known, reason = _manifest(path)
         clips = dict(known)
@@ -36,14 +37,14 @@ def relabel(path: Path, table: Path) -> int:
             clips[clip_id] = _changed(clip_id, known.get(clip_id), row, where)
         if lacking := [clip_id for clip_id in stored if clip_id not in clips]:
             raise CacheError(f"{table} must list all clips, {lacking[0]!r} is missing, because {reason}")
-        metadata.write_manifest(path, clips.values())
+        folder.write_manifest(path, clips.values())
     return sum(clip != known.get(clip_id) for clip_id, clip in clips.items())
 
 
 def _manifest(path: Path) -> tuple[dict[str, CacheClip], str]:
     """The manifest, or nothing and why it cannot be trusted."""
     try:
-        return metadata.read_manifest(path), ""
+        return folder.read_manifest(path), ""
     except CacheError as error:
         return {}, str(error)
 
@@ -74,6 +75,6 @@ def _records(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 seen.add(fields["id"])
                 yield where, fields
     except OSError as error:
-        raise CacheError(f"cannot read {table}: {error.strerror or error}") from error
+        raise CacheError(f"cannot read {table}: {reason(error)}") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise CacheError(f"{table} is not a CSV file in UTF-8: {error}") from error

@@ -1,4 +1,4 @@
-"""Owns what a cache says about itself: token shapes, recipe, encoders, clips. Touches no file.
+"""The description of a cache: token shapes, recipe, encoders, clips. Touches no file.
 
 Letters: T time, S space, D width. Everything here is checked when it is made, so that a value of one of
 these types can be trusted wherever it came from.
@@ -14,15 +14,15 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from avcil.cache.quantise import SCALE_DTYPE
 from avcil.errors import CacheError
 
 SPLITS = ("train", "val", "test")
 DTYPES: dict[str, np.dtype[Any]] = {  # little-endian on every machine
     "float16": np.dtype("<f2"),
     "float32": np.dtype("<f4"),
-    "int8": np.dtype("i1"),  # visual tokens only, with a scale each: see `quantise`
+    "int8": np.dtype("i1"),  # visual tokens only, with a scale each: see `row.quantise`
 }
+SCALE_DTYPE = np.dtype("<f2")
 WeightsKind = Literal["random", "hub", "file", "own"]
 _ENCODERS = ("visual_encoder", "audio_encoder")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -246,7 +246,7 @@ class CacheInfo:
 class CacheClip:
     """One line of the manifest.
 
-    `source` says which stretch of which file the clip is (path and window); empty when unknown.
+    `source` says which part of which file the clip is (path and window); empty when unknown.
 
     Raises:
         CacheError: an empty id or label, an unknown split, text that UTF-8 or a fixed-length field cannot
@@ -270,23 +270,23 @@ class CacheClip:
 
 
 def differences(
-    have: CacheInfo, want: CacheInfo, *, said: tuple[str, str] = ("the cache has", "asked for")
+    have: CacheInfo, want: CacheInfo, *, introduced: tuple[str, str] = ("the cache has", "asked for")
 ) -> list[str]:
     """What keeps tokens of `have` and `want` from being mixed, one line a field; empty if nothing does.
 
-    `said` introduces the value of either. Where the weights came from is not compared: the fingerprints
-    decide.
+    `introduced` are the words before the value of either. Where the weights came from is not compared: the
+    fingerprints decide.
     """
     old, new = _compared(have), _compared(want)
     return [
-        f"{key}: {said[0]} {old.get(key)!r}, {said[1]} {new.get(key)!r}"
+        f"{key}: {introduced[0]} {old.get(key)!r}, {introduced[1]} {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
-        if _told(old, key) != _told(new, key)
+        if _as_hashed(old, key) != _as_hashed(new, key)
     ]
 
 
-def _told(values: Mapping[str, Any], key: str) -> str | None:
-    """A value as `identity` tells it: 2 and 2.0 are equal to Python and not the same text."""
+def _as_hashed(values: Mapping[str, Any], key: str) -> str | None:
+    """A value as `identity` takes it in: 2 and 2.0 are equal to Python and not the same text."""
     return json.dumps(values[key], sort_keys=True) if key in values else None
 
 

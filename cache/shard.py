@@ -1,10 +1,10 @@
-"""Owns finding the rows of a shard without HDF5, which trusts a damaged file and can crash on it.
+"""Shards: made empty with HDF5, and their rows found without it, as HDF5 trusts a damaged file.
 
-A shard is an HDF5 file of contiguous datasets, allocated whole before the first row (see `allocate`): from
-then on a row is bytes at known places, and neither writing nor reading touches the file's structure. The 2048
-bytes before the HDF5 content, its user block, are a sealed JSON object: the number of rows, where every
-dataset lies, the size of the file and a CRC-32 of all that lies between the datasets of the rows. A shard
-that passes these checks is, but for its rows, the file that was made.
+A shard is an HDF5 file of contiguous datasets, allocated whole before the first row: from then on a row is
+bytes at known places, and neither writing nor reading touches the file's structure. The 2048 bytes before the
+HDF5 content, its user block, are a JSON object with a checksum: the number of rows, where every dataset lies,
+the size of the file and a CRC-32 of all that lies between the datasets of the rows. A shard that passes these
+checks is, but for its rows, the file that was made.
 """
 
 import os
@@ -18,13 +18,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from avcil.cache.row_layout import CRC_DTYPE, datasets
+from avcil.cache.checked_json import decode_checked, encode_checked
+from avcil.cache.row import Layout, parts
 from avcil.cache.schema import CacheInfo
-from avcil.cache.sealed import seal, unseal
 from avcil.errors import CacheError
+from avcil.files import reason
 
 FORMAT = "avcil-shard"
 USER_BLOCK_BYTES = 2048
+CRC_DTYPE = np.dtype("<u4")
 _NAME = re.compile(r"shard-(\d{5,9})\.h5")
 _CHUNK_BYTES = 1 << 20
 
@@ -62,8 +64,69 @@ def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def user_block(file: BinaryIO, info: CacheInfo, offsets: Mapping[str, int], ids: np.ndarray) -> bytes:
-    """What the user block of a finished, still empty shard says; `ids` [n] bytes."""
+def datasets(n: int, info: CacheInfo) -> Layout:
+    """The datasets that hold `n` rows in a shard, all but the ids; T and S are one axis."""
+    time, space, _ = info.visual.shape
+    stored: Layout = {
+        "crc32": ((n,), CRC_DTYPE),  # first: there HDF5 aligns it, so that no checksum lies across two pages
+        "audio_crc32": ((n,), CRC_DTYPE),
+    }
+    for name, (shape, dtype) in reversed(parts(info).items()):
+        flat = (time * space, *shape[2:]) if name.startswith("visual") else shape
+        stored[name] = (n, *flat), dtype
+    return stored
+
+
+def create_shard(path: Path, ids: Sequence[str], info: CacheInfo) -> None:
+    """Make a shard for `ids` at `path` with every byte reserved on the disk and no row written.
+
+    Raises:
+        OSError: the disk is full or the file cannot be made; what was begun is left to the caller. Of HDF5's
+            own calls also `RuntimeError`.
+    """
+    names = np.array([clip_id.encode("utf-8") for clip_id in ids])
+    offsets = _create_datasets(path, names, info)
+    with path.open("r+b") as raw:
+        _reserve(raw.fileno(), path.stat().st_size)
+        pwrite_all(raw.fileno(), names.tobytes(), offsets["id"])
+        pwrite_all(raw.fileno(), _user_block(raw, info, offsets, names), 0)
+        os.fsync(raw.fileno())
+
+
+def _create_datasets(path: Path, names: np.ndarray, info: CacheInfo) -> dict[str, int]:
+    """Make the HDF5 file; where each dataset begins, in bytes from the file's start."""
+    import h5py  # only here: reading needs none, and it takes long to import
+
+    text = h5py.h5t.TypeID.copy(h5py.h5t.C_S1)
+    text.set_size(names.dtype.itemsize)
+    text.set_cset(h5py.h5t.CSET_UTF8)
+    text.set_strpad(h5py.h5t.STR_NULLPAD)
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # else it has no offset before its first write
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # fresh bytes of a file are 0 already
+    plan.set_obj_track_times(False)  # the same clips make the same bytes
+    rows = datasets(len(names), info)
+    with h5py.File(path, "w", userblock_size=USER_BLOCK_BYTES) as file:
+        for name, (shape, dtype) in {**rows, "id": (names.shape, text)}.items():
+            kind = dtype if name == "id" else h5py.h5t.py_create(dtype)
+            h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), plan)
+        return {name: int(file[name].id.get_offset()) for name in file}
+
+
+def _reserve(fd: int, size_bytes: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size_bytes)
+        return
+    with os.fdopen(fd, "r+b", closefd=False) as file:  # macOS: only bytes that are written are reserved
+        file.seek(0)
+        while chunk := file.read(_CHUNK_BYTES):
+            file.seek(-len(chunk), os.SEEK_CUR)
+            file.write(chunk)
+
+
+def _user_block(file: BinaryIO, info: CacheInfo, offsets: Mapping[str, int], ids: np.ndarray) -> bytes:
+    """The user block of a finished, still empty shard; `ids` [n] bytes."""
     size = os.fstat(file.fileno()).st_size
     content = {
         "identity": info.identity,
@@ -73,11 +136,11 @@ def user_block(file: BinaryIO, info: CacheInfo, offsets: Mapping[str, int], ids:
         "offsets": dict(offsets),
         "structure_crc32": _structure_crc(file, offsets, datasets(len(ids), info), size),
     }
-    return seal(FORMAT, content, USER_BLOCK_BYTES)
+    return encode_checked(FORMAT, content, USER_BLOCK_BYTES)
 
 
 def open_shard(path: Path, info: CacheInfo) -> Shard:
-    """Check that `path` is a whole shard of a cache like `info` and say where its rows lie.
+    """Check that `path` is a complete shard of a cache like `info` and find where its rows lie.
 
     Raises:
         CacheError: not a shard, cut short, changed, of another version, or of other tokens than `info` says.
@@ -86,10 +149,10 @@ def open_shard(path: Path, info: CacheInfo) -> Shard:
         with path.open("rb") as file:
             return _open(path, file, info)
     except CacheError as error:
-        mend = "move it away and extract again, which makes its clips anew"
-        raise CacheError(f"{path} cannot be used: {error}; {mend}") from error
+        remedy = "move it away and extract again, which makes its clips anew"
+        raise CacheError(f"{path} cannot be used: {error}; {remedy}") from error
     except OSError as error:
-        raise CacheError(f"cannot read {path}: {error.strerror or error}") from error
+        raise CacheError(f"cannot read {path}: {reason(error)}") from error
 
 
 def _open(path: Path, file: BinaryIO, info: CacheInfo) -> Shard:
@@ -97,7 +160,7 @@ def _open(path: Path, file: BinaryIO, info: CacheInfo) -> Shard:
     block = file.read(USER_BLOCK_BYTES)
     if block[:8] == b"\x89HDF\r\n\x1a\n":
         raise CacheError("it has no user block: no cache writer of this version made it")
-    content = unseal(block, FORMAT)
+    content = decode_checked(block, FORMAT)
     try:
         n, id_bytes, offsets = content["rows"], content["id_bytes"], dict(content["offsets"])
         identity, stored_crc = content["identity"], content["structure_crc32"]
@@ -154,7 +217,7 @@ def _gaps(offsets: Mapping[str, int], rows: Mapping[str, Any], size: int) -> Ite
 
 
 def _ids(data: bytes, id_bytes: int) -> tuple[str, ...]:
-    stored: Sequence[bytes] = [data[start : start + id_bytes] for start in range(0, len(data), id_bytes)]
+    stored = [data[start : start + id_bytes] for start in range(0, len(data), id_bytes)]
     try:
         return tuple(one.rstrip(b"\0").decode("utf-8") for one in stored)
     except UnicodeDecodeError as error:

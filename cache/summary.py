@@ -1,4 +1,4 @@
-"""Owns what can be said about a cache in numbers: size, coverage, failures. Shows nothing."""
+"""A cache in numbers: size, coverage, failures."""
 
 from collections import Counter
 from collections.abc import Mapping

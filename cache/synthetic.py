@@ -1,4 +1,4 @@
-"""Owns a small cache of made-up tokens from which classes can be learnt, for tests and benchmarks."""
+"""A small cache of made-up tokens from which classes can be learnt, for tests and benchmarks."""
 
 import hashlib
 import json

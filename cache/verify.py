@@ -1,4 +1,4 @@
-"""Owns checking every checksum of a cache, and marking bad rows missing. Shows nothing."""
+"""The check of all checksums of a cache, and bad rows marked missing."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 from avcil.cache import folder
 from avcil.cache.mapped import MappedShard
 from avcil.cache.reader import TokenCache
-from avcil.cache.rows import RowWriter
+from avcil.cache.row_writer import RowWriter
 from avcil.machine import usable_cores
 
 _ROWS_A_TASK = 16
@@ -18,7 +18,7 @@ _ROWS_A_TASK = 16
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row whose tokens do not match their checksum: the clip, its shard and its place there."""
+    """A row whose tokens do not match their checksum: the clip, its shard and the row's number there."""
 
     id: str
     shard: Path

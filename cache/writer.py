@@ -1,4 +1,4 @@
-"""Owns how a cache is filled: one writer, rows that are whole or absent. Knows no encoder and no video.
+"""A cache being filled by its one writer: rows that are whole or absent.
 
 Whatever moment the process is killed at, the cache stays readable and only rows of the batch in flight are
 lost: the data of a row is on the disk before its checksum is written, and a row without one is missing.
@@ -7,17 +7,18 @@ lost: the data of a row is on the disk before its checksum is written, and a row
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from avcil.cache import folder, metadata
-from avcil.cache.allocate import allocate
-from avcil.cache.rows import RowWriter
-from avcil.cache.schema import MAX_TEXT_BYTES, CacheClip, CacheInfo, differences
-from avcil.cache.shard import shard_path, shard_paths
+from avcil.cache import folder
+from avcil.cache.row_writer import RowWriter, as_text
+from avcil.cache.schema import CacheClip, CacheInfo, differences
+from avcil.cache.shard import create_shard, shard_path, shard_paths
 from avcil.errors import CacheError
+from avcil.files import os_errors_as, remove_unfinished, sync, unfinished
 
 NOTE_INTERVAL_S = 2.0
 
@@ -34,16 +35,15 @@ class CacheWriter:
     info: CacheInfo
     unrequested: int = 0  # clips of the cache that were not given when it was opened; they stay
 
-    def __init__(self, path: Path, info: CacheInfo, lock_fd: int) -> None:
+    def __init__(self, path: Path, info: CacheInfo, lock: ExitStack) -> None:
         """For `open` only: takes over a lock that is held."""
         self.path = path
         self.info = info
-        self._lock_fd = lock_fd
+        self._lock = lock
         self._rows = RowWriter(path, info)
         self._written: set[str] = set()
         self._requested: list[str] = []
         self._failures: dict[str, tuple[str, str]] = {}
-        self._flags: dict[str, str] = {}
         self._unnoted, self._noted_s = False, 0.0  # failures not on disk yet, and when they last were
         self._closed = False
         self._began = (False, False)  # whether this writer began the cache, and made its folder
@@ -67,20 +67,21 @@ class CacheWriter:
         if shards < 1:
             raise CacheError(f"{path}: {shards} shards have no room for clips: make it 1 or more")
         path = Path(path)
-        requested = metadata.by_id(clips)
+        requested = folder.by_id(clips)
         made_folder = not path.exists()
-        writer = cls(path, info, folder.lock(path))
-        fresh = not (path / metadata.INFO_NAME).exists()
+        lock = ExitStack()
+        lock.enter_context(folder.locked(path))
+        writer = cls(path, info, lock)
+        fresh = not (path / folder.INFO_NAME).exists()
         writer._began = fresh, made_folder
         try:
-            writer._prepare(requested, fresh, shards)
-        except BaseException as error:
-            folder.remove_temporaries(path)
+            with os_errors_as(CacheError, f"cannot write {path}"):
+                writer._prepare(requested, fresh, shards)
+        except BaseException:
+            remove_unfinished(path)
             if fresh:
                 folder.remove_traces(path, made_folder)
             writer.close()
-            if isinstance(error, OSError):
-                raise CacheError(f"cannot write {path}: {error.strerror or error}") from error
             raise
         return writer
 
@@ -104,8 +105,7 @@ class CacheWriter:
             CacheError: a wrong shape, an id that is unknown, repeated or stored already, a number that is
                 not finite or overflows the cache's type (names the id), a full disk.
         """
-        for clip_id in ids:
-            self._check_lacking(clip_id)
+        self._check_lacking(ids)
         if len(set(ids)) != len(ids):
             raise CacheError(f"a clip stands twice in one batch: {list(ids)}")
         self._rows.write(ids, visual, audio)
@@ -129,8 +129,8 @@ class CacheWriter:
         Raises:
             CacheError: the id is unknown or has tokens.
         """
-        self._check_lacking(id)
-        self._failures[id] = _writable(kind), _writable(detail)
+        self._check_lacking([id])
+        self._failures[id] = as_text(kind), as_text(detail)
         self._note_failures()
 
     def discard(self) -> None:
@@ -146,13 +146,13 @@ class CacheWriter:
     def record_flags(self, flags: Mapping[str, str]) -> None:
         """Note something in `flags.csv` about clips (id -> flag) that have tokens or are about to get them.
 
+        See `RowWriter.record_flags`, which another process may call for the rows that are its own.
+
         Raises:
             CacheError: an id is unknown, or the writer is closed.
         """
-        for clip_id in flags:
-            self._check_given(clip_id)
-        self._flags |= {clip_id: _writable(flag) for clip_id, flag in flags.items()}
-        metadata.write_flags(self.path, self._flags)
+        self._check_open()
+        self._rows.record_flags(flags)
 
     def close(self) -> None:
         """Bring everything to the disk and give up the lock. May be called twice."""
@@ -161,11 +161,12 @@ class CacheWriter:
         self._closed = True
         try:
             self._rows.sync()
+            folder.collect_flags(self.path)
             if self._unnoted:
-                metadata.write_failures(self.path, self._failures)
+                folder.write_failures(self.path, self._failures)
         finally:
             self._rows.close()
-            folder.unlock(self._lock_fd)
+            self._lock.close()
 
     def __enter__(self) -> "CacheWriter":
         return self
@@ -179,22 +180,22 @@ class CacheWriter:
         """Rewrite the file now and then, not for every clip: ten thousand may be missing."""
         self._unnoted = True
         if time.monotonic() - self._noted_s >= NOTE_INTERVAL_S:
-            metadata.write_failures(self.path, self._failures)
+            folder.write_failures(self.path, self._failures)
             self._unnoted, self._noted_s = False, time.monotonic()
 
     def _prepare(self, requested: dict[str, CacheClip], fresh: bool, shards: int) -> None:
-        folder.remove_temporaries(self.path)
+        remove_unfinished(self.path)
         if not fresh:
-            stored = metadata.read_info(self.path)
+            stored = folder.read_info(self.path)
             if lines := differences(stored, self.info):
                 raise CacheError(f"{self.path} holds other tokens; {'; '.join(lines)}: choose another folder")
         paths = shard_paths(self.path)
-        known = metadata.read_manifest(self.path) if (self.path / metadata.MANIFEST_NAME).exists() else {}
-        manifest = metadata.merged(known, requested)
+        known = folder.read_manifest(self.path) if (self.path / folder.MANIFEST_NAME).exists() else {}
+        manifest = folder.merged(known, requested)
         for path in paths.values():
             self._add_shard(path, known)
-        self._failures = metadata.read_failures(self.path)
-        self._flags = metadata.read_flags(self.path)
+        self._failures = folder.read_failures(self.path)
+        folder.collect_flags(self.path)
         new = [clip_id for clip_id in requested if clip_id not in self._rows.row]
         number = 1 + max(paths, default=-1)
         built = []
@@ -202,20 +203,20 @@ class CacheWriter:
             shard = shard_path(self.path, number + first)
             built.append((self._allocate(shard, new[first::shards]), shard))
         if fresh:
-            metadata.write_info(self.path, self.info)
+            folder.write_info(self.path, self.info)
         if fresh or manifest != known:
-            metadata.write_manifest(self.path, manifest.values())
+            folder.write_manifest(self.path, manifest.values())
         for temporary, shard in built:  # last: whoever finds a shard finds its clips in the manifest
             temporary.replace(shard)
-            metadata.sync_folder(self.path)
+            sync(self.path)
             self._add_shard(shard, manifest)
         self._requested = [clip_id for clip_id in manifest if clip_id in requested]
         self.unrequested = len(manifest) - len(requested)
 
     def _allocate(self, shard: Path, ids: list[str]) -> Path:
-        built = metadata.temporary(shard)
+        built = unfinished(shard)
         try:
-            allocate(built, ids, self.info)
+            create_shard(built, ids, self.info)
         except (OSError, RuntimeError) as error:
             size_gb = len(ids) * (self.info.visual.row_bytes + self.info.audio.row_bytes) / 1e9
             code = getattr(error, "errno", None)  # HDF5's own words run over several lines
@@ -232,19 +233,12 @@ class CacheWriter:
             if crc:
                 self._written.add(clip_id)
 
-    def _check_given(self, clip_id: str) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise CacheError(f"{self.path}: the writer is closed")
-        if clip_id not in self._rows.row:
-            raise CacheError(f"{self.path}: clip {clip_id!r} was not given when the cache was opened")
 
-    def _check_lacking(self, clip_id: str) -> None:
-        self._check_given(clip_id)
-        if clip_id in self._written:
-            raise CacheError(f"{self.path}: clip {clip_id!r} has tokens already")
-
-
-def _writable(text: str) -> str:
-    """What a table can hold of a remark: a file name may be any bytes, an error of any length."""
-    known = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return known.replace("\0", " ")[:MAX_TEXT_BYTES]
+    def _check_lacking(self, ids: Sequence[str]) -> None:
+        self._check_open()
+        self._rows.require(ids)
+        if present := next((clip_id for clip_id in ids if clip_id in self._written), None):
+            raise CacheError(f"{self.path}: clip {present!r} has tokens already")

@@ -12,8 +12,6 @@ import typer
 from avcil.commands.console import err, out, printable
 
 if TYPE_CHECKING:
-    from avcil.cache import CacheClip
-    from avcil.published.features import Features
     from avcil.published.importer import ImportSummary
 
 MAX_FAILURES_SHOWN = 10
@@ -50,68 +48,28 @@ def cache_import(
 
     avcil cache import AVE/ --out cache
     """
-    from avcil.extract.sources.authors import CLIPS_NAME
-    from avcil.published.features import Hdf5Features, open_features
-    from avcil.published.layout import AUDIO_NAMES, VISUAL_NAMES, find_released
-
-    lists = splits or find_released(released, (CLIPS_NAME,), "--splits").parent
-    clips = listed_clips(lists)
-    visual = visual or find_released(released, VISUAL_NAMES, "--visual")
-    audio = audio or find_released(released, AUDIO_NAMES, "--audio")
-    out.print(f"visual: {visual}\naudio: {audio}\nsplits: {lists}", markup=False)
-    with closing(open_features(visual)) as seen, closing(open_features(audio)) as heard:
-        if recipe == "auto":  # the features of the larger data sets are published as HDF5
-            recipe = "released" if isinstance(seen, Hdf5Features) else "released-ave"
-        summary = run_import(cache, clips, seen, heard, recipe, tokens)
-    _show(summary, cache)
-    out.print(f"cache: {cache}\nnext: avcil train {quote(str(cache))} --out RUN --steps N", markup=False)
-
-
-def listed_clips(splits: Path) -> list[CacheClip]:
-    """The clips of a folder of split files, classes ascending, as a cache's manifest wants them."""
-    from avcil.cache import CacheClip
-    from avcil.errors import ManifestError
-    from avcil.extract.sources.authors import CLIPS_NAME, read_authors
-
-    entries = read_authors(splits)
-    if not entries:
-        raise ManifestError(f"{splits / CLIPS_NAME}: it lists no clips")
-    return [CacheClip(entry.id, str(entry.label), str(entry.split)) for entry in entries]
-
-
-def run_import(
-    cache: Path, clips: list[CacheClip], visual: Features, audio: Features, recipe: str, tokens: str
-) -> ImportSummary:
-    """Import with progress shown; `recipe` is one of `RECIPES`."""
-    from avcil.cache import CacheInfo, TokenSpec
-    from avcil.errors import ConfigError
-    from avcil.extract.recipe import RECIPES
-    from avcil.published.importer import import_features
-    from avcil.published.layout import released_encoder, released_shapes
+    from avcil.published.features import open_features
+    from avcil.published.importer import ImportPlan, import_features
+    from avcil.published.layout import ReleasedFiles
     from avcil.report.progress import progress
 
-    if recipe not in RECIPES:
-        raise ConfigError(f"recipe is {recipe!r}; it must be auto or one of {', '.join(RECIPES)}")
-    visual_shape, audio_shape = released_shapes(clips, visual, audio)
-    info = CacheInfo(
-        visual=TokenSpec(visual_shape, tokens),
-        audio=TokenSpec(audio_shape, "float32"),
-        recipe=RECIPES[recipe].to_dict(),
-        visual_encoder=released_encoder("visual", "videomae"),
-        audio_encoder=released_encoder("audio", "audiomae"),
-    )
-    classes = len({clip.label for clip in clips})
-    size_gb = len(clips) * (info.visual.row_bytes + info.audio.row_bytes) / 1e9
-    out.print(f"{len(clips)} clips of {classes} classes, {size_gb:.2f} GB of tokens, recipe {recipe}")
-    with progress(out, "importing") as show:
-        return import_features(
-            cache,
-            info,
-            clips,
-            visual,
-            audio,
-            lambda now: show(now.done, now.total, f"{now.read_bytes / 1e9:.1f} GB read"),
-        )
+    files = ReleasedFiles.find(released, visual, audio, splits)
+    out.print(f"visual: {files.visual}\naudio: {files.audio}\nsplits: {files.splits}", markup=False)
+    with closing(open_features(files.visual)) as seen, closing(open_features(files.audio)) as heard:
+        plan = ImportPlan.make(files.splits, seen, heard, recipe, tokens)
+        size = f"{len(plan.clips)} clips of {plan.classes} classes, {plan.size_bytes / 1e9:.2f} GB of tokens"
+        out.print(f"{size}, recipe {plan.recipe}")
+        with progress(out, "importing") as advance:
+            summary = import_features(
+                cache,
+                plan.info,
+                plan.clips,
+                seen,
+                heard,
+                lambda now: advance(now.done, now.total, f"{now.read_bytes / 1e9:.1f} GB read"),
+            )
+    _show(summary, cache)
+    out.print(f"cache: {cache}\nnext: avcil train {quote(str(cache))} --out RUN --steps N", markup=False)
 
 
 def _show(summary: ImportSummary, cache: Path) -> None:

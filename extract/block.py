@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
@@ -26,6 +26,7 @@ from avcil.extract.tokens import TokenEncoder
 from avcil.extract.workers import ClipResult, DecodePool, PoolOptions
 
 LEAST_BLOCK_ROWS = 256
+MISSING_AUDIO = "missing-audio"  # the flag of a clip that was encoded with silence
 QUEUED_BATCHES = 2  # tokens waiting for the disk; at full size 2.4 MB a clip
 
 
@@ -84,27 +85,25 @@ class BlockReport:
 
     Attributes:
         stored: ids of the clips whose tokens are in the cache.
-        silent: ids of clips that were encoded with silence, with the checksums of their rows. The rows stay
-            missing until `RowWriter.commit` has the checksums, so that the clips can be flagged before.
         failures: id -> why a clip has no tokens.
         error: what stopped the block; the rest of the report holds nevertheless.
     """
 
     stored: list[str] = field(default_factory=list)
-    silent: dict[str, int] = field(default_factory=dict)
     failures: dict[str, DecodeError] = field(default_factory=dict)
     times: StageTimes = field(default_factory=StageTimes)
     error: BaseException | None = None
     ended: bool = False
 
 
-class Store(Protocol):
-    """Where tokens go: `RowWriter.write`, or what stands for it."""
+class TokenStore(Protocol):
+    """Where tokens go: a `RowWriter`, or what stands for one."""
 
-    def __call__(
-        self, ids: Sequence[str], visual: np.ndarray, audio: np.ndarray, held: Collection[str] = ()
-    ) -> dict[str, int]:
-        """Take the tokens of `ids`; give the checksums of those that are `held` back from readers."""
+    def record_flags(self, flags: Mapping[str, str]) -> None:
+        """Note something about clips (id -> flag) whose tokens come next."""
+
+    def write(self, ids: Sequence[str], visual: np.ndarray, audio: np.ndarray) -> None:
+        """Take the tokens of `ids`: `visual` [n, T, S, D], `audio` [n, D]."""
 
 
 def plan_blocks(clips: Iterable[Clip], rows: Mapping[str, tuple[int, int]], batch_size: int) -> list[Block]:
@@ -130,7 +129,7 @@ class BlockRunner:
 
     options: ExtractOptions
     encoder: TokenEncoder
-    store: Store
+    store: TokenStore
     on_report: Callable[[BlockReport], None]
 
     def run_blocks(self, blocks: Iterable[Block]) -> None:
@@ -192,8 +191,8 @@ class BlockRunner:
 
     def _encode(
         self, batch: Mapping[str, PreparedClip], report: BlockReport
-    ) -> tuple[list[str], np.ndarray, np.ndarray, set[str]]:
-        """Ids and tokens of the clips whose tokens are finite, and the ids of the silent ones among them."""
+    ) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, str]]:
+        """Ids and tokens of the clips whose tokens are finite, and the flags of those that have one."""
         asked_s = time.monotonic()
         loaded = self.encoder.load(list(batch.values()))
         started_s = time.monotonic()
@@ -206,15 +205,22 @@ class BlockRunner:
                 detail = "the encoders give infinite or undefined tokens; try another --precision"
                 report.failures[clip_id] = failure("not-finite", detail)
         ids = [clip_id for clip_id, is_finite in zip(batch, finite, strict=True) if is_finite]
-        silent = {clip_id for clip_id in ids if batch[clip_id].missing_audio}
-        return ids, tokens.visual[finite], tokens.audio[finite], silent
+        flags = {clip_id: MISSING_AUDIO for clip_id in ids if batch[clip_id].missing_audio}
+        return ids, tokens.visual[finite], tokens.audio[finite], flags
 
     def _write(
-        self, report: BlockReport, ids: list[str], visual: np.ndarray, audio: np.ndarray, silent: set[str]
+        self,
+        report: BlockReport,
+        ids: list[str],
+        visual: np.ndarray,
+        audio: np.ndarray,
+        flags: Mapping[str, str],
     ) -> None:
         """Run in the writer's thread, which alone changes these parts of the report."""
         started_s = time.monotonic()
+        if flags:  # first: better a flag without tokens than tokens without their flag
+            self.store.record_flags(flags)
         if ids:
-            report.silent |= self.store(ids, visual, audio, silent)
-            report.stored += [clip_id for clip_id in ids if clip_id not in silent]
+            self.store.write(ids, visual, audio)
+            report.stored += ids
         report.times.write_s += time.monotonic() - started_s

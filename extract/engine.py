@@ -20,7 +20,6 @@ from avcil.extract.sources.clip import Clip
 from avcil.extract.tokens import TokenEncoder, device_names, precision_on
 
 SPARE_BYTES = 64 * 2**20  # left free beside the tokens, for the small files and for others
-MISSING_AUDIO = "missing-audio"  # the flag of a clip that was encoded with silence
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def _fill(
     tables = _Tables(writer, rows, Progress(len(clips), already, 0, failed_before, 0.0), times, on_progress)
     try:
         if encoder is not None:
-            BlockRunner(per_device[0], encoder, rows.write, tables.take).run_blocks(blocks)
+            BlockRunner(per_device[0], encoder, rows, tables.take).run_blocks(blocks)
         elif blocks:
             run_on_devices(blocks, per_device, rows, tables.take, tables.show_rows)
     finally:
@@ -182,7 +181,7 @@ class _Tables:
         """Show a report, and enter it once its block has ended."""
         now = replace(
             self.progress,
-            done=self.progress.done + len(report.stored) + len(report.silent),
+            done=self.progress.done + len(report.stored),
             failed=self.progress.failed + len(report.failures),
         )
         if report.ended:
@@ -197,10 +196,7 @@ class _Tables:
             self._began_s = now_s - report.times.elapsed_s
         self.times.elapsed_s = now_s - self._began_s
         self.times.add(report.times)
-        if report.silent:  # flagged before their tokens count
-            self.writer.record_flags(dict.fromkeys(report.silent, MISSING_AUDIO))
-            self.rows.commit(report.silent)
-        self.writer.note_written([*report.stored, *report.silent])
+        self.writer.note_written(report.stored)
         for clip_id, error in report.failures.items():
             self.writer.record_failure(clip_id, error.kind, error.detail)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 
-from avcil.cache import Tokens, as_stored
+from avcil.cache import CacheInfo, Tokens, as_stored
 from avcil.errors import CacheError, DecodeError, EncoderError
 from avcil.extract.block import Block, BlockReport, BlockRunner
 from avcil.extract.options import ExtractOptions
@@ -63,22 +63,15 @@ def encode_clips(
         on_progress: called with the number of clips handed over.
     """
     by_id = {clip.id: clip for clip in clips}
-    encoded: deque[tuple[str, Tokens]] = deque()  # filled by the writer's thread, emptied by this one
+    store = _Kept(encoder.info)
     n_encoded = n_failed = 0
-
-    def store(
-        ids: Sequence[str], visual: np.ndarray, audio: np.ndarray, held: Collection[str] = ()
-    ) -> dict[str, int]:
-        for clip_id, frames, sound in zip(ids, visual, audio, strict=True):
-            encoded.append((clip_id, as_stored(clip_id, frames, sound, encoder.info)))
-        return {}
 
     def hand_over(report: BlockReport) -> None:
         nonlocal n_encoded, n_failed
         if report.error is not None:
             return
-        while encoded:
-            clip_id, tokens = encoded.popleft()
+        while store.tokens:
+            clip_id, tokens = store.tokens.popleft()
             n_encoded += 1
             on_clip(by_id[clip_id], tokens)
         for clip_id, error in list(islice(report.failures.items(), n_failed, None)):
@@ -88,3 +81,18 @@ def encode_clips(
 
     on_device = options.shared_out(str(encoder.device), len(clips))
     BlockRunner(on_device, encoder, store, hand_over).run_blocks([Block(0, 0, tuple(clips))])
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Tokens in memory: the writer's thread fills it, the caller's empties it."""
+
+    info: CacheInfo
+    tokens: deque[tuple[str, Tokens]] = field(default_factory=deque)
+
+    def record_flags(self, flags: Mapping[str, str]) -> None:
+        """A missing sound that was allowed needs no note here."""
+
+    def write(self, ids: Sequence[str], visual: np.ndarray, audio: np.ndarray) -> None:
+        for clip_id, frames, sound in zip(ids, visual, audio, strict=True):
+            self.tokens.append((clip_id, as_stored(clip_id, frames, sound, self.info)))

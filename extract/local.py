@@ -129,7 +129,7 @@ def _serve(channel: Channel, options: ExtractOptions, path: Path, info: CacheInf
         return
     send(BlockReport(ended=True))
     try:
-        BlockRunner(options, encoder, rows.write, send).run_blocks(iter(channel.recv, None))
+        BlockRunner(options, encoder, rows, send).run_blocks(iter(channel.recv, None))
     except (AvcilError, OSError, EOFError):
         return  # reported; or nobody listens any more
 

@@ -47,7 +47,7 @@ def build_recorded_encoder(
         tokens=cast("TokenType", info.visual.dtype),
     )
     here = replace(encoder.info, precision=info.precision)
-    if differing := differences(info, here, said=("the run has", "these encoders give")):
+    if differing := differences(info, here, introduced=("the run has", "these encoders give")):
         raise EncoderError(f"the run's tokens cannot be made: {differing[0]}")
     return encoder
 

@@ -1,6 +1,6 @@
-"""Owns reading features one clip at a time: a pickled dict of arrays, or HDF5 with a dataset per id.
+"""Files of features, read one clip at a time: a pickled dict of arrays, or HDF5 with a dataset per id.
 
-Knows no splits and no cache. Nothing is unpickled, and of HDF5 only what lies in the file itself is read.
+Nothing that a pickle names is called, and of HDF5 only what lies in the file itself is read.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Protocol
 import h5py
 import numpy as np
 
-from avcil.cache.pickled_arrays import walk_pickled_arrays
 from avcil.errors import CacheError
+from avcil.files import first_line, os_errors_as
+from avcil.pickled import read_pickled_arrays
 
 _HDF5_START = b"\x89HDF\r\n\x1a\n"
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises for damaged files
@@ -45,10 +46,8 @@ def open_features(path: Path) -> Features:
     Raises `CacheError`, one line: it cannot be read, is something else, is cut short, or is a pickle that
     holds anything but arrays by name.
     """
-    try:
+    with os_errors_as(CacheError, f"{path}: cannot be read"):
         file = path.open("rb")
-    except OSError as error:
-        raise CacheError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:
         if file.read(len(_HDF5_START)) != _HDF5_START:
             file.seek(0)
@@ -64,10 +63,10 @@ class PickledFeatures:
     """`np.save(path, {id: array})`, or the same pickled bare."""
 
     def __init__(self, path: Path, file: BufferedReader) -> None:
-        """Take over `file`, open at its start, and walk it once."""
+        """Take over `file`, open at its start, and find its arrays."""
         self.path = path
         self._file = file
-        self._arrays = walk_pickled_arrays(file, path)
+        self._arrays = read_pickled_arrays(file, path)
         self.ids: Collection[str] = self._arrays.keys()
 
     def shape(self, clip_id: str) -> tuple[int, ...]:
@@ -96,7 +95,7 @@ class Hdf5Features:
             self._file = h5py.File(path, "r")
             self.ids: Collection[str] = dict.fromkeys(self._file)
         except _DAMAGE as error:
-            raise CacheError(f"{path} is damaged or cut short: {_first_line(error)}") from error
+            raise CacheError(f"{path} is damaged or cut short: {first_line(error)}") from error
 
     def shape(self, clip_id: str) -> tuple[int, ...]:
         """See `Features`."""
@@ -107,7 +106,7 @@ class Hdf5Features:
         try:
             return np.asarray(self._dataset(clip_id)[()])
         except _DAMAGE as error:
-            raise CacheError(f"{self.path}: {clip_id!r}: {_first_line(error)}") from error
+            raise CacheError(f"{self.path}: {clip_id!r}: {first_line(error)}") from error
 
     def close(self) -> None:
         """See `Features`."""
@@ -121,9 +120,5 @@ class Hdf5Features:
             if isinstance(item, h5py.Dataset) and not item.external and not item.is_virtual:
                 return item
         except _DAMAGE as error:
-            raise CacheError(f"{self.path}: {clip_id!r}: {_first_line(error)}") from error
+            raise CacheError(f"{self.path}: {clip_id!r}: {first_line(error)}") from error
         raise CacheError(f"{self.path}: {clip_id!r} is no dataset of this file")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -1,6 +1,6 @@
-"""Owns how published features become a cache: what is looked for, clip by clip, and what cannot be used.
+"""Published features made into a cache, and why a clip of theirs cannot be used.
 
-Knows no format of files and no recipe. Letters: T time, S space, D width.
+Letters: T time, S space, D width.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from avcil.cache.quantise import LARGEST
-from avcil.cache.schema import CacheClip, CacheInfo
+from avcil.cache.row import LARGEST
+from avcil.cache.schema import CacheClip, CacheInfo, TokenSpec
 from avcil.cache.writer import CacheWriter
-from avcil.errors import CacheError
-from avcil.published.features import Features
+from avcil.errors import CacheError, ConfigError
+from avcil.published.features import Features, Hdf5Features
+from avcil.published.layout import listed_clips, released_encoder, released_shapes
 
 BATCH_BYTES = 80 * 10**6  # of float32 tokens: 16 published clips; about three batches are in memory at once
 MAX_BATCH = 1000  # clips
@@ -30,6 +31,54 @@ _LARGEST = {
 }  # what a token may be, by number type
 
 Failure = tuple[str, str]  # kind, detail
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """What an import will store: clips, what their tokens are, and the name of their recipe."""
+
+    clips: list[CacheClip]
+    info: CacheInfo
+    recipe: str
+
+    @classmethod
+    def make(cls, splits: Path, visual: Features, audio: Features, recipe: str, tokens: str) -> ImportPlan:
+        """Read the split files in `splits` and the shapes of the features.
+
+        `recipe` is one of `RECIPES`, or `auto`: the features of the larger data sets, whose frames are 8 per
+        second, are published as HDF5. `tokens` is the number type of the visual tokens.
+
+        Raises:
+            ManifestError: the split files are damaged or list no clips.
+            ConfigError: an unknown recipe.
+            CacheError: features of other clips, damaged, or of odd shapes; an unknown number type.
+        """
+        from avcil.extract.recipe import RECIPES  # it loads torch, which the import itself does not need
+
+        if recipe == "auto":
+            recipe = "released" if isinstance(visual, Hdf5Features) else "released-ave"
+        if recipe not in RECIPES:
+            raise ConfigError(f"recipe is {recipe!r}; it must be auto or one of {', '.join(RECIPES)}")
+        clips = listed_clips(splits)
+        visual_shape, audio_shape = released_shapes(clips, visual, audio)
+        info = CacheInfo(
+            visual=TokenSpec(visual_shape, tokens),
+            audio=TokenSpec(audio_shape, "float32"),
+            recipe=RECIPES[recipe].to_dict(),
+            visual_encoder=released_encoder("visual", "videomae"),
+            audio_encoder=released_encoder("audio", "audiomae"),
+        )
+        return cls(clips, info, recipe)
+
+    @property
+    def classes(self) -> int:
+        """Number of labels."""
+        return len({clip.label for clip in self.clips})
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all tokens."""
+        return len(self.clips) * (self.info.visual.row_bytes + self.info.audio.row_bytes)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Owns what the authors of AV-CIL published: names of files, shapes, encoders. Writes nothing.
+"""What the authors of AV-CIL published: names of files, splits, shapes, encoders.
 
 Letters: T time, S space, D width.
 """
@@ -9,16 +9,50 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from avcil.cache.schema import CacheClip, EncoderInfo, WeightsOrigin
-from avcil.errors import CacheError
+from avcil.errors import CacheError, ManifestError
+from avcil.extract.sources.authors import CLIPS_NAME, read_authors
 from avcil.published.features import Features
 
 VISUAL_NAMES = ("visual_pretrained_feature_dict.npy", "visual_features.h5")
 AUDIO_NAMES = ("audio_pretrained_feature_dict.npy",)
 TIME = 8  # 16 frames in tubelets of 2
-SAMPLED = 16  # clips whose shapes are looked at
+SAMPLED = 16  # clips whose shapes are read
+
+
+@dataclass(frozen=True)
+class ReleasedFiles:
+    """The files of visual and audio features, and the folder of the split files."""
+
+    visual: Path
+    audio: Path
+    splits: Path
+
+    @classmethod
+    def find(
+        cls, folder: Path, visual: Path | None, audio: Path | None, splits: Path | None
+    ) -> ReleasedFiles:
+        """Take those that are given and find the others in `folder`; raises as `find_released`."""
+        return cls(
+            splits=splits or find_released(folder, (CLIPS_NAME,), "--splits").parent,
+            visual=visual or find_released(folder, VISUAL_NAMES, "--visual"),
+            audio=audio or find_released(folder, AUDIO_NAMES, "--audio"),
+        )
+
+
+def listed_clips(splits: Path) -> list[CacheClip]:
+    """The clips of a folder of split files, classes ascending, as a cache's manifest wants them.
+
+    Raises:
+        ManifestError: a file is missing, damaged or lists no clips.
+    """
+    entries = read_authors(splits)
+    if not entries:
+        raise ManifestError(f"{splits / CLIPS_NAME}: it lists no clips")
+    return [CacheClip(entry.id, str(entry.label), str(entry.split)) for entry in entries]
 
 
 def find_released(folder: Path, names: Sequence[str], option: str) -> Path:

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "cache": set(),
     "demo": set(),
     "extract": {"cache"},
-    "published": {"cache"},
+    "published": {"cache", "extract"},
     "train": {"cache"},
     "predict": {"cache", "extract", "train"},
     "report": {"cache", "predict", "train"},
@@ -144,6 +144,12 @@ def test_the_cache_needs_no_torch() -> None:
         if within(module, "cache") and "torch" in {name.split(".")[0] for name in imports(module)}
     ]
     assert users == []
+
+
+def test_opening_a_cache_needs_no_hdf5() -> None:
+    code = "import sys, avcil.cache; print(*{'torch', 'h5py'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_only_commands_and_report_draw_on_the_terminal() -> None:

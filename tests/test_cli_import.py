@@ -14,10 +14,10 @@ from support.golden import draw_data_set, load_golden
 from support.released_files import as_npy, wrapped, write_hdf5, write_released, write_splits
 
 from avcil.cache import CacheClip, CacheWriter, TokenCache
-from avcil.commands.cache_import import cache_import, listed_clips
+from avcil.commands.cache_import import cache_import
 from avcil.errors import AvcilError, CacheError, ConfigError
 from avcil.extract.recipe import RECIPES
-from avcil.published.layout import AUDIO_NAMES, VISUAL_NAMES
+from avcil.published.layout import AUDIO_NAMES, VISUAL_NAMES, listed_clips
 from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.plan import plan_run
 from avcil.train.run import train_run

@@ -42,7 +42,7 @@ def read_authors(folder: Path) -> list[ListedClip]:
 
 
 def _load(path: Path) -> object:
-    from avcil.cache.npy_object import read_npy_object  # its room loads numpy and HDF5: only when needed
+    from avcil.pickled import read_npy_object  # it loads numpy: only when needed
 
     if not path.is_file():
         raise ManifestError(f"{path}: no such file; the split files are {CLIPS_NAME} and {LABELS_NAME}")

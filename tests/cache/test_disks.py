@@ -76,18 +76,18 @@ def in_a_child(work: Callable[[], object]) -> str:
         try:
             if not os.geteuid():
                 os.setuid(NOBODY)
-            said = str(work())
+            words = str(work())
         except BaseException as error:
-            said = f"{type(error).__name__}: {error}"
+            words = f"{type(error).__name__}: {error}"
         try:
-            os.write(send, said.encode())
+            os.write(send, words.encode())
         finally:
             os._exit(0)
     os.close(send)
     with os.fdopen(receive) as file:
-        said = file.read()
+        words = file.read()
     os.waitpid(child, 0)
-    return said
+    return words
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -105,8 +105,8 @@ def test_a_read_only_folder_can_be_read_and_not_written(
             entry.chmod(0o555 if entry.is_dir() else 0o444)
         Path(place).chmod(0o555)
         stored = TokenCache(path).read_audio(["clip0"]).tobytes()
-        said = in_a_child(lambda: stored == TokenCache(path).read_audio(["clip0"]).tobytes())
-        assert said == "True"
+        words = in_a_child(lambda: stored == TokenCache(path).read_audio(["clip0"]).tobytes())
+        assert words == "True"
         for work in (
             lambda: CacheWriter.open(path, info, clips),
             lambda: CacheWriter.open(Path(place) / "new", info, clips),

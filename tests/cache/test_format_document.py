@@ -121,6 +121,9 @@ def test_the_worked_examples_come_out() -> None:
     assert lines is not None
     rows = [line.split(",") for line in lines.groups()]
     assert [row[-1] for row in rows] == list(running_crcs([row[:-1] for row in rows]))
+    flag = re.search(r'`\["(.*?)", "(.*?)", "(\w{8})"\]`', DOCUMENT)
+    assert flag is not None
+    assert [flag[3]] == list(running_crcs([[flag[1], flag[2]]]))
     example = re.search(
         r"`([0-9a-f ]+)` `([0-9a-f ]+)` `([0-9a-f ]+)`: `crc32` is `(\w+)`.*`(\w+)`\.\n", DOCUMENT
     )

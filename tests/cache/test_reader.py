@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, SyntheticSpec, TokenCache, write_synthetic_cache
-from avcil.cache.metadata import read_manifest
+from avcil.cache.folder import read_manifest
 from avcil.cache.shard import open_shard
 from avcil.errors import CacheError
 
@@ -147,7 +147,7 @@ def test_clips_that_come_while_a_cache_is_opened(path: Path, monkeypatch: pytest
         CacheWriter.open(folder, before.info, [CacheClip("late", "a", "train")]).close()
         return manifest
 
-    monkeypatch.setattr("avcil.cache.metadata.read_manifest", read_and_be_overtaken)
+    monkeypatch.setattr("avcil.cache.folder.read_manifest", read_and_be_overtaken)
     assert TokenCache(path).clips == before.clips
     assert TokenCache(path).clips[-1].id == "late"
 

@@ -1,4 +1,4 @@
-"""Labels and splits change by the road that keeps the manifest's checksums, and by no other."""
+"""Labels and splits change by the command that keeps the checksums of the manifest, and in no other way."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""Blocks: planned alike every time, reported in plain data, rows of silent clips held back."""
+"""Blocks: planned alike every time, reported in plain data, silent clips flagged before they count."""
 
 import pickle
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from support.clip_files import write_clip
 
 from avcil.cache import CacheClip, CacheWriter, RowWriter, TokenCache
 from avcil.errors import CacheError, DecodeError
-from avcil.extract.block import Block, BlockReport, BlockRunner, Store, plan_blocks
+from avcil.extract.block import Block, BlockReport, BlockRunner, TokenStore, plan_blocks
 from avcil.extract.options import ExtractOptions, build_token_encoder
 from avcil.extract.sources.clip import Clip
 from avcil.extract.workers import ClipResult
@@ -29,7 +29,7 @@ def block(tmp_path_factory: pytest.TempPathFactory) -> Block:
     return Block(0, 0, tuple(Clip(name, folder / f"{name}.mp4", "x", "train") for name in names))
 
 
-def run(block: Block, store: Store) -> tuple[BlockReport, BaseException | None]:
+def run(block: Block, store: TokenStore) -> tuple[BlockReport, BaseException | None]:
     """The last report of a block, and what its run raises."""
     reports: list[BlockReport] = []
     runner = BlockRunner(DEMO, build_token_encoder(DEMO), store, reports.append)
@@ -59,57 +59,57 @@ def test_blocks_are_whole_batches(batch: int, rows_a_block: int) -> None:
     assert len(blocks[0].clips) == rows_a_block
 
 
-def test_silent_clips_are_missing_until_they_are_committed(block: Block, tmp_path: Path) -> None:
+@dataclass
+class Stored:
+    """Remembers what a block gave it, in order; `error` is raised instead of storing."""
+
+    error: Exception | None = None
+    calls: list[str] = field(default_factory=list)
+
+    def record_flags(self, flags: Mapping[str, str]) -> None:
+        self.calls += [f"{id} {flag}" for id, flag in flags.items()]
+
+    def write(self, ids: Sequence[str], visual: np.ndarray, audio: np.ndarray) -> None:
+        if self.error is not None:
+            raise self.error
+        self.calls += ids
+
+
+def test_silent_clips_are_flagged_and_then_stored(block: Block, tmp_path: Path) -> None:
     info = build_token_encoder(DEMO).info
     with CacheWriter.open(tmp_path, info, [CacheClip(clip.id, "x", "train") for clip in block.clips]):
         rows = RowWriter.of_cache(tmp_path, info)
-        report, error = run(block, rows.write)
-        assert error is None and report.ended
-        assert (report.stored, list(report.silent)) == (["loud"], ["silent"])
-        assert {id: one.kind for id, one in report.failures.items()} == {"nowhere": "missing"}
-        assert not TokenCache(tmp_path).has("silent")
-        rows.commit(report.silent)
+        report, error = run(block, rows)
         rows.close()
+    assert error is None and report.ended and report.stored == ["loud", "silent"]
+    assert {id: one.kind for id, one in report.failures.items()} == {"nowhere": "missing"}
     cache = TokenCache(tmp_path)
-    assert cache.has("silent") and np.isfinite(cache.read(["loud", "silent"]).audio).all()
+    assert cache.flags == {"silent": "missing-audio"}
+    assert np.isfinite(cache.read(["loud", "silent"]).audio).all()
+    store = Stored()
+    run(block, store)
+    assert store.calls == ["silent missing-audio", "loud", "silent"]
 
 
 def test_a_report_is_small_plain_data(block: Block) -> None:
-    def store(
-        ids: Sequence[str], visual: np.ndarray, audio: np.ndarray, held: Collection[str] = ()
-    ) -> dict[str, int]:
-        return dict.fromkeys(held, 7)
-
-    report, _ = run(block, store)
+    report, _ = run(block, Stored())
     text = pickle.dumps(report)
     read = pickle.loads(text)
     assert len(text) < 2000
-    assert (read.stored, read.silent, read.ended) == (["loud"], {"silent": 7}, True)
+    assert (read.stored, read.ended) == (["loud", "silent"], True)
     assert isinstance(read.failures["nowhere"], DecodeError) and read.times == report.times
     assert report.times.decode_s > 0 and report.times.encode_s > 0
 
 
 def test_what_stops_a_block_is_part_of_its_report(block: Block) -> None:
-    def full(
-        ids: Sequence[str], visual: np.ndarray, audio: np.ndarray, held: Collection[str] = ()
-    ) -> dict[str, int]:
-        raise CacheError("the disk is full")
-
     missing_first = replace(block, clips=block.clips[::-1])
-    report, error = run(missing_first, full)
+    report, error = run(missing_first, Stored(CacheError("the disk is full")))
     assert isinstance(report.error, CacheError) and report.error is error
     assert report.ended and report.stored == [] and list(report.failures) == ["nowhere"]
 
 
 def test_a_failing_encoder_leaves_what_was_stored(block: Block) -> None:
-    stored: list[str] = []
-
-    def store(
-        ids: Sequence[str], visual: np.ndarray, audio: np.ndarray, held: Collection[str] = ()
-    ) -> dict[str, int]:
-        stored.extend(ids)
-        return {}
-
+    store = Stored()
     encoder, reports = build_token_encoder(DEMO), list[BlockReport]()
     runner = BlockRunner(DEMO, encoder, store, reports.append)
     good = runner.encoder.visual_forward
@@ -125,11 +125,11 @@ def test_a_failing_encoder_leaves_what_was_stored(block: Block) -> None:
     clips = tuple(replace(block.clips[0], id=f"{i}") for i in range(4))
     with pytest.raises(ZeroDivisionError):
         failing.run_blocks([Block(0, 0, clips)])
-    assert reports[-1].stored == stored == ["0", "1"]
+    assert reports[-1].stored == store.calls == ["0", "1"]
 
 
 def test_clips_without_a_result_do_not_hide_the_error(block: Block) -> None:
-    runner = BlockRunner(DEMO, build_token_encoder(DEMO), lambda *_, **__: {}, lambda report: None)
+    runner = BlockRunner(DEMO, build_token_encoder(DEMO), Stored(), lambda report: None)
 
     def decoded() -> object:
         yield ClipResult(block.clips[2], DecodeError("missing", "no such file"))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from avcil.cache.reader import Tokens
+from avcil.cache import Tokens
 from avcil.train.tokens.batches import ResidentTokens, StepTokens, StoredRows
 
 

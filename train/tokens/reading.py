@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from avcil.cache.reader import TokenCache, Tokens
+from avcil.cache import TokenCache, Tokens
 from avcil.machine import usable_cores
 from avcil.train.tokens.batches import ResidentTokens, StepTokens, StoredRows
 from avcil.train.tokens.gpu import fetch_ahead, pin

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from avcil.cache.sealed import record_checksums, seal, unseal
+from avcil.cache.checked_json import decode_checked, encode_checked, record_checksums
 from avcil.errors import CacheError
 
 CONTENT = {"a": [1, 2.5, "é"], "b": {"checksum": "00000000"}}
@@ -13,41 +13,47 @@ CONTENT = {"a": [1, 2.5, "é"], "b": {"checksum": "00000000"}}
 
 @pytest.mark.parametrize("size", [0, 512])
 def test_content_comes_back(size: int) -> None:
-    data = seal("x", CONTENT, size)
-    assert unseal(data, "x") == CONTENT and len(data) == (size or len(data))
-    assert data == seal("x", dict(reversed(CONTENT.items())), size)
+    data = encode_checked("x", CONTENT, size)
+    assert decode_checked(data, "x") == CONTENT and len(data) == (size or len(data))
+    assert data == encode_checked("x", dict(reversed(CONTENT.items())), size)
     assert json.loads(data)["b"] == CONTENT["b"]
 
 
 def test_every_flipped_bit_is_noticed() -> None:
-    data = seal("x", CONTENT, 256)
+    data = encode_checked("x", CONTENT, 256)
     for place in range(len(data)):
         for bit in range(8):
             flipped = bytearray(data)
             flipped[place] ^= 1 << bit
             with pytest.raises(CacheError):
-                unseal(bytes(flipped), "x")
+                decode_checked(bytes(flipped), "x")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "null", '{"format": "other"}'])
 def test_what_is_not_the_object_is_refused(text: str) -> None:
     with pytest.raises(CacheError, match="not"):
-        unseal(text.encode(), "x")
+        decode_checked(text.encode(), "x")
 
 
 @pytest.mark.parametrize(
     ("version", "message"),
-    [("99", "version 99; this avcil reads version 3: upgrade"), ("1", "before the format"), ('"3"', "whole")],
+    [
+        ("99", "version 99; this avcil reads versions 2 and 3: upgrade"),
+        ("1", "extract again into"),
+        ('"3"', "whole"),
+    ],
 )
 def test_versions_are_told_apart(version: str, message: str) -> None:
-    text = seal("x", CONTENT).replace(b'"schema_version": 3', f'"schema_version": {version}'.encode())
+    text = encode_checked("x", CONTENT).replace(
+        b'"schema_version": 3', f'"schema_version": {version}'.encode()
+    )
     with pytest.raises(CacheError, match=message):
-        unseal(text, "x")
+        decode_checked(text, "x")
 
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(CacheError, match=r"needs .* bytes, there is room for 63"):
-        seal("x", CONTENT, 64)
+        encode_checked("x", CONTENT, 64)
 
 
 def test_records_cannot_be_changed_moved_added_or_taken_away() -> None:

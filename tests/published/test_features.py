@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from support.released_files import as_npy, as_numpy_1, wrapped
 
-from avcil.cache.pickled_arrays import KEPT_BYTES, Stretch
 from avcil.errors import CacheError
+from avcil.pickled import KEPT_BYTES, Span
 from avcil.published.features import Hdf5Features, PickledFeatures, open_features
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
@@ -79,7 +79,7 @@ def test_the_walk_holds_no_long_array(tmp_path: Path) -> None:
     for protocol in PROTOCOLS:
         features = opened(tmp_path / "a.npy", pickle.dumps(ARRAYS, protocol))
         for array in features._arrays.values():
-            assert isinstance(array.content, Stretch) or len(array.content) <= KEPT_BYTES
+            assert isinstance(array.content, Span) or len(array.content) <= KEPT_BYTES
         features.close()
 
 
@@ -172,7 +172,7 @@ def test_pickles_of_python_2(n: int, tmp_path: Path) -> None:
         (array_of(b"(" + b"K\x01" * 40 + b"t", 4), "the shape of an array"),
         (array_of(b"K\x01\x85", 16, b"f16"), "array of type 'f16'"),
         (array_of(b"K\x01\x85", 4, b"O"), "more than one axis"),
-        (b"\x80\x03}X\xd0\x07\0\0" + b"k" * 2000 + b"K\x01s.", "a key of 2000 bytes"),
+        (b"\x80\x03}X\xd0\x07\0\0" + b"k" * 2000 + b"K\x01s.", "2000 bytes that are no array's as a key"),
         (b"\x80\x03].", "it holds a list, not a dict"),
         (b"\x80\x03}C\x01kK\x01s.", "is a int, not an array under a text"),
         (b"\x80\x03B\xff\xff\xff\x7f", "cut short: 2147483647 bytes announced, 0 there"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache, TokenSpec
-from avcil.cache.quantise import quantise, widen
+from avcil.cache.row import quantise, widen
 from avcil.errors import CacheError
 
 Make = Callable[[int], tuple[np.ndarray, np.ndarray]]

@@ -1,6 +1,6 @@
-"""Owns texts that carry their own checksum: JSON objects and the records of tables. Knows no file.
+"""Texts that carry their own checksum: JSON objects, and the records of tables.
 
-A sealed JSON object begins with the member `checksum`: the CRC-32 of all its bytes, taken while these eight
+A JSON object begins with the member `checksum`: the CRC-32 of all its bytes, taken while these eight
 hexadecimal digits were zeros. The records of a table are chained, see `record_checksums`.
 """
 
@@ -11,14 +11,14 @@ from typing import Any
 
 from avcil.errors import CacheError
 
-SCHEMA_VERSION = 3  # that is written
+SCHEMA_VERSION = 3  # what is written
 READABLE_VERSIONS = (2, 3)  # 2: where weights came from was a line of text
 _START = b'{\n  "checksum": "'
 _ZEROS = b"00000000"
 
 
-def seal(format: str, content: Mapping[str, Any], size: int = 0) -> bytes:
-    """`content` as a sealed JSON object, the same bytes for the same content.
+def encode_checked(format: str, content: Mapping[str, Any], size: int = 0) -> bytes:
+    """`content` as a JSON object with a checksum, the same bytes for the same content.
 
     With `size`, spaces and a newline fill it up to so many bytes; they are covered too.
 
@@ -34,11 +34,11 @@ def seal(format: str, content: Mapping[str, Any], size: int = 0) -> bytes:
     return data.replace(_ZEROS, _digits(data), 1)
 
 
-def unseal(data: bytes, format: str) -> dict[str, Any]:
-    """The content of a sealed JSON object, without `checksum`, `format` and `schema_version`.
+def decode_checked(data: bytes, format: str) -> dict[str, Any]:
+    """The content of such a JSON object, without `checksum`, `format` and `schema_version`.
 
     Raises:
-        CacheError: not JSON, something else, of another version, or changed since it was sealed.
+        CacheError: not JSON, something else, of another version, or changed since it was written.
     """
     try:
         content = json.loads(data.decode("utf-8"))
@@ -46,23 +46,23 @@ def unseal(data: bytes, format: str) -> dict[str, Any]:
         raise CacheError(f"not JSON: {error}") from error
     if not isinstance(content, dict) or content.pop("format", None) != format:
         raise CacheError(f'not an avcil token cache: "format" is not {format!r}')
-    version = content.pop("schema_version", None)
-    if type(version) is not int or version < 1:
-        raise CacheError(f'"schema_version" is {version!r}: expected a whole number from 1')
-    if version > SCHEMA_VERSION:
-        raise CacheError(
-            f"the cache has schema version {version}; this avcil reads version {SCHEMA_VERSION}: upgrade it"
-        )
-    if version not in READABLE_VERSIONS:
-        raise CacheError(
-            f"the cache has schema version {version}, from before the format was settled; this avcil reads "
-            f"versions {READABLE_VERSIONS[0]} to {SCHEMA_VERSION}: extract again into another folder"
-        )
+    _check_version(content.pop("schema_version", None))
     stored = content.pop("checksum", None)
     end = len(_START) + len(_ZEROS)
     if not data.startswith(_START) or stored != _digits(_START + _ZEROS + data[end:]).decode():
         raise CacheError("it does not match its checksum: it was changed or damaged after it was written")
     return content
+
+
+def _check_version(version: object) -> None:
+    if type(version) is not int or version < 1:
+        raise CacheError(f'"schema_version" is {version!r}: expected a whole number from 1')
+    if version not in READABLE_VERSIONS:
+        readable = " and ".join(map(str, READABLE_VERSIONS))
+        remedy = "upgrade it" if version > SCHEMA_VERSION else "extract again into another folder"
+        raise CacheError(
+            f"the cache has schema version {version}; this avcil reads versions {readable}: {remedy}"
+        )
 
 
 def record_checksums(records: Sequence[Sequence[str]]) -> Iterator[str]:
