@@ -33,7 +33,7 @@ ORDERS = [torch.tensor(rows) for rows in ([3, 1, 39], [0], [5, 5, 7, 38, 2], [11
 
 @pytest.fixture(params=["float16", "float32", "int8"])
 def cache(request: pytest.FixtureRequest, tmp_path: Path) -> TokenCache:
-    encoder = EncoderInfo("eye and ear", "a" * 64, "random, seed 0")
+    encoder = EncoderInfo("eye and ear", "a" * 64)
     visual, audio = TokenSpec(SHAPE, request.param), TokenSpec(SHAPE[-1:], "float32")
     info = CacheInfo(visual, audio, {"name": "test"}, encoder, encoder)
     clips = [CacheClip(f"clip{i}", "a", "train") for i in range(N)]
