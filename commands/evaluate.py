@@ -13,8 +13,8 @@ from avcil.commands.console import err, exclusive, out, show, show_prose, write
 from avcil.commands.options import AsJson, AsLatex
 
 if TYPE_CHECKING:
-    from avcil.train.record.results import Evaluation
-    from avcil.train.record.run_folder import RunFolder
+    from avcil.train.record.results import Results
+    from avcil.train.record.run_folder import Run
 
 EvaluatedSplit = Annotated[Literal["test", "val"], typer.Option(help="Whose clips are classified.")]
 
@@ -41,10 +41,10 @@ def evaluate(
     """
     from avcil.report.evaluation_tables import FORMATS
     from avcil.report.pages.run import write_run_page
-    from avcil.train.record.run_folder import RunFolder
+    from avcil.train.record.run_folder import Run
 
     chosen = exclusive({"html": html, "json": as_json, "csv": csv, "latex": latex})
-    folder = RunFolder.open(run)
+    folder = Run.open(run)
     result = run_evaluation(folder, cache or (), split)
     if chosen == "html":
         out.print(f"report: {write_run_page(folder, result)}", markup=False)
@@ -56,8 +56,8 @@ def evaluate(
 
 
 def run_evaluation(
-    run: RunFolder, cache_paths: Sequence[Path] = (), split: Literal["test", "val"] = "test"
-) -> Evaluation:
+    run: Run, cache_paths: Sequence[Path] = (), split: Literal["test", "val"] = "test"
+) -> Results:
     """Evaluate a run, with progress on standard error."""
     from avcil.report.progress import progress
     from avcil.train.record.evaluation import evaluate_run
@@ -66,7 +66,7 @@ def run_evaluation(
         return evaluate_run(run, cache_paths, on_step, split=split)
 
 
-def show_evaluation(result: Evaluation) -> None:
+def show_evaluation(result: Results) -> None:
     """Print everything that fits a terminal."""
     from avcil.report.evaluation_tables import tables
     from avcil.report.words import story

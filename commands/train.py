@@ -19,7 +19,7 @@ from avcil.train.protocol_file import ProtocolFile, load_protocol, preset_names
 if TYPE_CHECKING:
     from avcil.cache import TokenCache
     from avcil.train.plan import Plan
-    from avcil.train.record.run_folder import RunFolder
+    from avcil.train.record.run_folder import Run
     from avcil.train.tokens.budget import TokenPlacement
 
 
@@ -160,7 +160,7 @@ def run_sweep(plans: Mapping[Path, Plan], tensorboard: bool) -> None:
     show_comparisons(compared(list(plans)))
 
 
-def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> RunFolder:
+def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> Run:
     """Train and say how each step went."""
     from avcil.report.progress import progress
     from avcil.report.tensorboard import scalars

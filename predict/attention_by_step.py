@@ -18,7 +18,7 @@ from avcil.predict.attention_maps import (
     reduce_maps,
 )
 from avcil.train.network.layers import LinearLayer
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 from avcil.train.record.weights import load_network
 
 
@@ -51,7 +51,7 @@ class VideoAttention:
 
 
 def attention_by_step(
-    run: RunFolder,
+    run: Run,
     tokens: Tokens,
     device: torch.device,
     last: int,

@@ -19,7 +19,7 @@ from avcil.predict.attention_by_step import VideoAttention, attention_by_step
 from avcil.predict.attention_maps import Reduction
 from avcil.predict.recorded import EncoderSource, build_recorded_encoder
 from avcil.train.methods.head import Classifier
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 from avcil.train.record.weights import load_classifier
 from avcil.train.tokens.batches import ResidentTokens
 
@@ -55,7 +55,7 @@ class Predictor:
     those of the same clip in the cache, whatever other videos are given.
     """
 
-    run: RunFolder
+    run: Run
     step: int
     encoder: TokenEncoder = field(repr=False)
     classifier: Classifier = field(repr=False)
@@ -83,7 +83,7 @@ class Predictor:
             RunError: no run, no such step, or files that cannot be read.
             EncoderError: weights are needed, or what was given makes other tokens.
         """
-        folder = RunFolder.open(Path(run))
+        folder = Run.open(Path(run))
         chosen = _finished_step(folder, step)
         encoder = build_recorded_encoder(
             folder.token_info, visual or EncoderSource(), audio or EncoderSource(), device
@@ -178,7 +178,7 @@ def _clip(clip_id: str, video: Path) -> Clip:
     return Clip(clip_id, video, label="unknown", split="test")
 
 
-def _finished_step(run: RunFolder, asked: int | None) -> int:
+def _finished_step(run: Run, asked: int | None) -> int:
     """The step asked for (from 1), by default the last finished one, as an index from 0."""
     done = run.steps_done
     if done == 0:

@@ -15,7 +15,7 @@ from avcil.errors import ConfigError, RunError
 from avcil.report.statistics import PairedDifference, Sample, paired_difference, sample
 from avcil.train.config import RunConfig, flat_table
 from avcil.train.methods import METHODS
-from avcil.train.record.results import FinishedRun, read_runs
+from avcil.train.record.found_runs import FinishedRun, read_runs
 
 METRICS = ("mean_accuracy", "last_accuracy", "average_forgetting")
 MODALITY_ORDER = ("audio", "visual", "audio-visual")  # as in the published tables

@@ -12,7 +12,7 @@ from avcil.report.statistics import PairedDifference, Sample
 from avcil.report.table import Cell, Column, Table
 from avcil.report.words import percent
 from avcil.train.record.metrics import DEFINITIONS
-from avcil.train.record.results import Evaluation
+from avcil.train.record.results import Results
 
 SHORT = {"mean_accuracy": "mean", "last_accuracy": "last", "average_forgetting": "forgetting"}
 
@@ -111,7 +111,7 @@ FORMATS: dict[str, Callable[[Sequence[Comparison]], str]] = {
 }
 
 
-def accuracy_table(results: Sequence[tuple[str, Sequence[Evaluation]]]) -> Table:
+def accuracy_table(results: Sequence[tuple[str, Sequence[Results]]]) -> Table:
     """One row per name: accuracy after every step, mean, forgetting; means over the runs of a row."""
     steps = max(len(result.accuracy) for _, runs in results for result in runs)
     fidelities = "/".join(sorted({run.fidelity for _, runs in results for run in runs}))

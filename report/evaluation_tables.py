@@ -8,7 +8,7 @@ from avcil.report.labels import shortened
 from avcil.report.table import Cell, Column, Table
 from avcil.report.words import SELECTION, SPLIT_WORDS, chances, percent, title
 from avcil.train.record.metrics import DEFINITIONS, Confusion, most_confused
-from avcil.train.record.results import MOST_CONFUSED, Evaluation, to_json
+from avcil.train.record.results import MOST_CONFUSED, Results, to_json
 
 HEADLINE = ("mean_accuracy", "last_accuracy", "average_forgetting", "backward_transfer")
 NARROW_STEPS = 10  # more columns with a decimal do not fit 80 characters
@@ -17,7 +17,7 @@ ENDS = 5  # of more, the best and the worst
 NAME_WIDTH = 26
 
 
-def tables(result: Evaluation) -> list[Table]:
+def tables(result: Results) -> list[Table]:
     """Everything that fits a terminal, in order."""
     confused = most_confused(result.confusion, result.classes, MOST_CONFUSED)
     return [
@@ -29,7 +29,7 @@ def tables(result: Evaluation) -> list[Table]:
     ]
 
 
-def steps_table(result: Evaluation) -> Table:
+def steps_table(result: Results) -> Table:
     """Classes, accuracy and forgetting after each step."""
     names = ("step", "new classes", "seen", "guessing", "accuracy", "forgetting")
     rows: list[list[Cell]] = []
@@ -45,7 +45,7 @@ def steps_table(result: Evaluation) -> Table:
     )
 
 
-def matrix_table(result: Evaluation) -> Table:
+def matrix_table(result: Results) -> Table:
     """Rows a[t][i]: after step t, accuracy on the classes that came with step i; whole percent if many."""
     steps = len(result.matrix)
     shown = [
@@ -59,7 +59,7 @@ def matrix_table(result: Evaluation) -> Table:
     )
 
 
-def class_table(result: Evaluation) -> Table:
+def class_table(result: Results) -> Table:
     """Accuracy of the classes after the last step, worst first; of many, only both ends."""
     ranked = sorted(result.per_class, key=lambda name: (result.per_class[name], name))
     many = len(ranked) > FEW_CLASSES
@@ -98,7 +98,7 @@ def confusion_table(confused: Sequence[Confusion]) -> Table:
     )
 
 
-def headline_table(result: Evaluation) -> Table:
+def headline_table(result: Results) -> Table:
     """The run's numbers, each with its definition."""
     rows = [
         *((_spoken(name), percent(getattr(result, name)), DEFINITIONS[name]) for name in HEADLINE),
@@ -108,7 +108,7 @@ def headline_table(result: Evaluation) -> Table:
     return Table("", [Column("", "left"), Column("", bold=True), Column("", "prose")], rows)
 
 
-def numbers_table(result: Evaluation) -> Table:
+def numbers_table(result: Results) -> Table:
     """One number a row, as a fraction: `measure,step,of,taken_for,value`.
 
     `step` counts from 1. `of` is the step whose classes an `accuracy_of_step` is about, or the class; for
@@ -130,7 +130,7 @@ def numbers_table(result: Evaluation) -> Table:
     return Table("", list(map(Column, ("measure", "step", "of", "taken_for", "value"))), rows)
 
 
-def paper_table(result: Evaluation) -> Table:
+def paper_table(result: Results) -> Table:
     """The accuracy matrix, A_t and F_t, for a document."""
     steps = len(result.matrix)
     outcome = zip(result.matrix, result.accuracy, result.forgetting, strict=True)
@@ -152,7 +152,7 @@ def paper_table(result: Evaluation) -> Table:
     )
 
 
-FORMATS: dict[str, Callable[[Evaluation], str]] = {
+FORMATS: dict[str, Callable[[Results], str]] = {
     "json": lambda result: to_json(result) + "\n",
     "csv": lambda result: numbers_table(result).comma_separated(),
     "latex": lambda result: paper_table(result).latex() + "\n",
@@ -163,7 +163,7 @@ def _numbered(steps: int) -> list[Column]:
     return [Column(str(step)) for step in range(1, steps + 1)]
 
 
-def _steps_of_classes(result: Evaluation) -> list[int]:
+def _steps_of_classes(result: Results) -> list[int]:
     """The step of every class, from 1, in learning order."""
     return [step for step, size in enumerate(result.step_sizes, 1) for _ in range(size)]
 

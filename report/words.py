@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avcil.train.record.results import Evaluation
+from avcil.train.record.results import Results
 
 MODALITY_WORDS = {
     "audio-visual": "by sound and picture together",
@@ -42,22 +42,22 @@ def whole(fraction: float) -> str:
     return f"{round(100 * fraction)}".replace("-", "\N{MINUS SIGN}")
 
 
-def title(result: Evaluation) -> str:
+def title(result: Results) -> str:
     """Method and modality as people call them."""
     return f"{result.method_title}, {result.modality}"
 
 
-def chances(result: Evaluation) -> list[float]:
+def chances(result: Results) -> list[float]:
     """After every step, the accuracy of a guess among the classes seen."""
     return [1 / sum(result.step_sizes[: step + 1]) for step in range(len(result.step_sizes))]
 
 
-def story(result: Evaluation) -> list[str]:
+def story(result: Results) -> list[str]:
     """What was learned, how much of it is left, and what guessing would give."""
     return [_task(result), _regime(result), _outcome(result), *_forgetting(result)]
 
 
-def _task(result: Evaluation) -> str:
+def _task(result: Results) -> str:
     sizes = result.step_sizes
     if len(sizes) == 1:
         course = "all at once"
@@ -71,7 +71,7 @@ def _task(result: Evaluation) -> str:
     )
 
 
-def _regime(result: Evaluation) -> str:
+def _regime(result: Results) -> str:
     if len(result.step_sizes) == 1:
         return "It saw all training clips."
     if result.old_clips == "all":
@@ -87,7 +87,7 @@ def _regime(result: Evaluation) -> str:
     return "At each step it was shown the clips of the new classes only, and none of the old ones."
 
 
-def _outcome(result: Evaluation) -> str:
+def _outcome(result: Results) -> str:
     clips = f"{result.clips} {SPLIT_WORDS[result.split]}"
     aside = "that it never trained on" if result.split == "test" else "that chose which epoch to keep"
     if result.split == "val" and result.select != "best_val":
@@ -99,7 +99,7 @@ def _outcome(result: Evaluation) -> str:
     )
 
 
-def _forgetting(result: Evaluation) -> list[str]:
+def _forgetting(result: Results) -> list[str]:
     lost = result.average_forgetting
     if lost is None:
         return []

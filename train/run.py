@@ -11,8 +11,7 @@ from avcil.train.draws import Draws
 from avcil.train.plan import Plan
 from avcil.train.record.environment import describe_environment
 from avcil.train.record.records import EpochRecord, RunFacts, StepRecord
-from avcil.train.record.results import write_results
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 from avcil.train.record.weights import load_classifier
 from avcil.train.step import train_step
 from avcil.train.tokens.budget import TokenPlacement
@@ -37,7 +36,7 @@ def train_run(
     on_progress: Callable[[TrainProgress], None] = lambda progress: None,
     on_step: Callable[[StepRecord], None] = lambda record: None,
     on_tokens: Callable[[int, TokenPlacement], None] = lambda step, placement: None,
-) -> RunFolder:
+) -> Run:
     """Train all steps that are not finished yet and return the run.
 
     Every random choice derives from the seed, the step and the epoch, so a run that was killed goes on with
@@ -70,7 +69,7 @@ def train_run(
         old_clips="all" if method.sees_everything else "exemplars" if method.replays else "none",
         environment=describe_environment(plan.device, plan.products),
     )
-    run = RunFolder.create_or_resume(out, config, facts)
+    run = Run.create_or_resume(out, config, facts)
     with run.writing() as journal:
 
         def note(step: int, epoch: int, record: EpochRecord) -> None:
@@ -84,5 +83,5 @@ def train_run(
             )
             journal.step_done()
             on_step(run.record(step))
-        write_results(run)
+        run.write_results()
     return run

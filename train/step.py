@@ -17,7 +17,7 @@ from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.plan import Plan
 from avcil.train.protocol import ClipSet, Protocol, clip_set, exemplar_set
 from avcil.train.record.records import EpochRecord, StepRecord
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 from avcil.train.record.step_costs import StepMeter
 from avcil.train.record.weights import save_step
 from avcil.train.tokens.batches import StepClips
@@ -27,7 +27,7 @@ from avcil.train.tokens.loading import TokenSet, free_budget, load_once, load_to
 
 def train_step(
     plan: Plan,
-    run: RunFolder,
+    run: Run,
     step: int,
     before: Classifier | None,
     draws: Draws,
@@ -137,7 +137,7 @@ def _load(
     return _StepData(clips[0], clips[1], clips[2] if validation is not None else None), placement
 
 
-def _memory_of_step(plan: Plan, run: RunFolder, step: int) -> dict[int, tuple[str, ...]]:
+def _memory_of_step(plan: Plan, run: Run, step: int) -> dict[int, tuple[str, ...]]:
     """The exemplars that a step may replay: what the step before kept, or a draw that the seed decides."""
     if step == 0 or not plan.method.replays:
         return {}

@@ -10,19 +10,19 @@ from avcil.report.pages.charts import Axes, Line, line_chart, thinned, ticks
 from avcil.report.pages.page import Chart
 from avcil.report.words import SPLIT_WORDS, TERM_WORDS, chances, percent, signed, whole
 from avcil.train.record.records import StepRecord
-from avcil.train.record.results import Evaluation
+from avcil.train.record.results import Results
 
 ROOMY_STEPS, MOST_STEPS = 6, 12  # with room for a decimal, and for a number, at every point
 SMALL_WIDTH, SMALL_HEIGHT = 300, 180  # of the many pictures of training
 COLOURS = 6  # of terms, before they come round again
 
 
-def outcome_charts(result: Evaluation) -> list[Chart]:
+def outcome_charts(result: Results) -> list[Chart]:
     """Accuracy after every step beside guessing, and forgetting if there are earlier steps."""
     return [_accuracy(result), *_forgetting(result)]
 
 
-def _accuracy(result: Evaluation) -> Chart:
+def _accuracy(result: Results) -> Chart:
     points, guesses = list(enumerate(result.accuracy, 1)), list(enumerate(chances(result), 1))
     style = f"faint thin {'dashed' if len(points) > 1 else 'dots'}"  # a line of one point is none
     lines = [Line("", points, "c0 dots", values=_values(points)), Line("guessing", guesses, style)]
@@ -36,7 +36,7 @@ def _accuracy(result: Evaluation) -> Chart:
     )
 
 
-def _forgetting(result: Evaluation) -> list[Chart]:
+def _forgetting(result: Results) -> list[Chart]:
     points = [(step, value) for step, value in enumerate(result.forgetting, 1) if value is not None]
     if not points:
         return []

@@ -14,8 +14,8 @@ from avcil.train.config import to_toml
 from avcil.train.protocol import Protocol
 from avcil.train.record.metrics import DEFINITIONS, most_confused, step_confusion
 from avcil.train.record.records import StepRecord
-from avcil.train.record.results import MOST_CONFUSED, Evaluation
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.results import MOST_CONFUSED, Results
+from avcil.train.record.run_folder import Run
 
 MANY_CLASSES = 30  # tables with a row for each are folded away
 ENDS = 5  # classes shown of each end then
@@ -49,14 +49,14 @@ class StepRow:
         return sum(map(len, self.record.exemplars.values()))
 
 
-def write_run_page(run: RunFolder, result: Evaluation) -> Path:
+def write_run_page(run: Run, result: Results) -> Path:
     """Write the page of a finished run into its folder, one for each split, and return its path."""
     path = run.path / ("report.html" if result.split == "test" else f"report-{result.split}.html")
     write_text(path, run_page(run, result))
     return path
 
 
-def run_page(run: RunFolder, result: Evaluation) -> str:
+def run_page(run: Run, result: Results) -> str:
     """The page of a finished run.
 
     Args:
@@ -101,7 +101,7 @@ def run_page(run: RunFolder, result: Evaluation) -> str:
     )
 
 
-def _numbers(result: Evaluation) -> list[Number]:
+def _numbers(result: Results) -> list[Number]:
     guesses = chances(result)
     steps = "the step" if len(guesses) == 1 else f"steps 1 to {len(guesses)}"
     mean = f"averaged over {steps}; guessing {percent(sum(guesses) / len(guesses))} %"
@@ -120,7 +120,7 @@ def _numbers(result: Evaluation) -> list[Number]:
     return numbers
 
 
-def _classes(result: Evaluation, tasks: Sequence[range]) -> list[ClassRow]:
+def _classes(result: Results, tasks: Sequence[range]) -> list[ClassRow]:
     return [
         ClassRow(
             name=result.classes[column],
@@ -135,17 +135,17 @@ def _classes(result: Evaluation, tasks: Sequence[range]) -> list[ClassRow]:
     ]
 
 
-def _matrix(result: Evaluation, steps: Sequence[str]) -> HeatMap:
+def _matrix(result: Results, steps: Sequence[str]) -> HeatMap:
     title = "Accuracy in percent on the classes that came with each step"
     return heat_map(title, steps, [f"after {step}" for step in steps], result.matrix)
 
 
-def _answers(result: Evaluation, tasks: Sequence[range], steps: Sequence[str]) -> HeatMap:
+def _answers(result: Results, tasks: Sequence[range], steps: Sequence[str]) -> HeatMap:
     title = "Share of clips, in percent, that are taken for a class of each step"
     return heat_map(title, steps, [f"of {step}" for step in steps], step_confusion(result.confusion, tasks))
 
 
-def _confusion(result: Evaluation) -> HeatMap:
+def _confusion(result: Results) -> HeatMap:
     return heat_map(
         "Clips of each class (row) by the class they were taken for (column)",
         [str(number) for number in range(1, len(result.classes) + 1)],
@@ -155,7 +155,7 @@ def _confusion(result: Evaluation) -> HeatMap:
     )
 
 
-def _facts(run: RunFolder, records: Sequence[StepRecord]) -> dict[str, str]:
+def _facts(run: Run, records: Sequence[StepRecord]) -> dict[str, str]:
     made = run.facts.environment
     device = made.device if made.device != "cpu" else "none used"
     facts = {

@@ -15,17 +15,17 @@ from avcil.commands.console import show
 from avcil.report.evaluation_tables import headline_table
 from avcil.report.words import percent
 from avcil.train.record.evaluation import evaluate_run
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 
 Command = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return odd_run(tmp_path_factory.mktemp("odd"))
 
 
-def test_tables_fit_eighty_columns_and_stay_in_their_lines(run: RunFolder, avcil: Command) -> None:
+def test_tables_fit_eighty_columns_and_stay_in_their_lines(run: Run, avcil: Command) -> None:
     shown = avcil("eval", run.path)
     assert shown.code == 0, shown.err
     tables = shown.out.partition("mean accuracy")[0].splitlines()[2:]
@@ -36,7 +36,7 @@ def test_tables_fit_eighty_columns_and_stay_in_their_lines(run: RunFolder, avcil
 
 @pytest.mark.parametrize("width", [20, 24, 40, 50, 80])
 def test_a_narrow_terminal_takes_no_number_away(
-    run: RunFolder, width: int, monkeypatch: pytest.MonkeyPatch
+    run: Run, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = io.StringIO()
     terminal = Console(file=page, force_terminal=True, width=width, soft_wrap=True, color_system=None)
@@ -47,7 +47,7 @@ def test_a_narrow_terminal_takes_no_number_away(
     assert "average forgetting" in shown and percent(result.average_forgetting) in shown
 
 
-def test_all_formats_say_the_same(run: RunFolder, avcil: Command) -> None:
+def test_all_formats_say_the_same(run: Run, avcil: Command) -> None:
     table = json.loads(avcil("eval", run.path, "--json").out)
     assert table["classes"] == list(ODD_LABELS) and table["split"] == "test"
     assert sum(map(sum, table["confusion"])) == table["clips"] == 18
@@ -62,7 +62,7 @@ def test_all_formats_say_the_same(run: RunFolder, avcil: Command) -> None:
     assert f"{100 * table['matrix'][2][0]:.1f}" in latex and latex.count(r"\\") == 4
 
 
-def test_validation_clips_are_checked_against_the_kept_epoch(run: RunFolder, avcil: Command) -> None:
+def test_validation_clips_are_checked_against_the_kept_epoch(run: Run, avcil: Command) -> None:
     table = json.loads(avcil("eval", run.path, "--split", "val", "--json").out)
     record = run.record(2)
     assert table["clips"] == 6
@@ -90,6 +90,6 @@ def test_a_validation_accuracy_that_is_not_the_networks_is_refused(avcil: Comman
         (["--split", "train"], "'--split': 'train' is not one of 'test', 'val'"),
     ],
 )
-def test_a_bad_request_is_one_line(options: list[str], words: str, run: RunFolder, avcil: Command) -> None:
+def test_a_bad_request_is_one_line(options: list[str], words: str, run: Run, avcil: Command) -> None:
     refused = avcil("eval", run.path, *options)
     assert refused.code == 2 and words in refused.err and refused.err.count("\n") == 1

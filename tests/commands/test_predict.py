@@ -12,7 +12,7 @@ from support.command_line import DEMO_ENCODERS, avcil
 from support.demo_road import Road
 
 from avcil.cache import TokenCache
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 from avcil.train.record.weights import load_classifier
 from avcil.train.tokens.batches import ResidentTokens
 
@@ -26,7 +26,7 @@ def scores(run: Path, *videos: Path, options: tuple[str | int, ...] = ()) -> dic
 
 
 def scores_from_cache(cache: Path, run: Path, ids: list[str], step: int) -> dict[str, dict[str, float]]:
-    folder = RunFolder.open(run)
+    folder = Run.open(run)
     tokens = TokenCache(cache).read(ids)
     resident = ResidentTokens(torch.from_numpy(tokens.audio), torch.from_numpy(tokens.widened()))
     shares = load_classifier(folder, step, CPU).scores(resident).softmax(1)

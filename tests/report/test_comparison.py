@@ -11,7 +11,8 @@ from avcil.report.comparison import Comparison, compare
 from avcil.report.comparison_tables import FORMATS, difference, heading
 from avcil.report.statistics import PairedDifference
 from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
-from avcil.train.record.results import Evaluation, FinishedRun
+from avcil.train.record.found_runs import FinishedRun
+from avcil.train.record.results import Results
 
 CONFIG = RunConfig(protocol=ProtocolConfig(steps=2))
 TITLES = {"avcil": "AV-CIL", "finetune": "fine-tuning"}
@@ -23,7 +24,7 @@ def run(mean: float, seed: int = 0, order: int = 0, cache: str = "c" * 64, **cha
     method = MethodConfig(changes.pop("method", "avcil"), changes.pop("settings", DEFAULTS))
     changes = {"method": method, "protocol": protocol, "training": TrainingConfig(seed=seed), **changes}
     config = replace(CONFIG, **changes)
-    result = Evaluation.__new__(Evaluation)
+    result = Results.__new__(Results)
     numbers = {"mean_accuracy": mean, "last_accuracy": mean / 2, "average_forgetting": 1 - mean}
     title = TITLES.get(method.name, method.name)
     result.__dict__.update(

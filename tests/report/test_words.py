@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from avcil.report.words import percent, story
-from avcil.train.record.results import Evaluation
+from avcil.train.record.results import Results
 
 
-def evaluation(**changes: Any) -> Evaluation:
+def evaluation(**changes: Any) -> Results:
     numbers: dict[str, Any] = {
         "method": "avcil",
         "modality": "audio-visual",
@@ -22,7 +22,7 @@ def evaluation(**changes: Any) -> Evaluation:
         "last_accuracy": 0.5,
         "average_forgetting": 0.123,
     }
-    result = Evaluation.__new__(Evaluation)
+    result = Results.__new__(Results)
     result.__dict__.update(numbers | changes)
     return result
 

@@ -10,7 +10,7 @@ from avcil.cache import CacheWriter, TokenCache
 from avcil.cache.schema import CacheClip, CacheInfo, EncoderInfo, TokenSpec
 from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.plan import plan_run
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 from avcil.train.run import train_run
 
 ODD_LABELS = (
@@ -23,7 +23,7 @@ ODD_LABELS = (
 )
 
 
-def odd_run(folder: Path, steps: int = 3, method: str = "avcil", select: str = "best_val") -> RunFolder:
+def odd_run(folder: Path, steps: int = 3, method: str = "avcil", select: str = "best_val") -> Run:
     """Six odd classes in `steps` steps, trained for two epochs on random tokens."""
     clips = [
         CacheClip(f"{label} #{split}{number}", label, split)

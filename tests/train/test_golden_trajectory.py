@@ -24,7 +24,7 @@ from avcil.train.plan import Plan, plan_run
 from avcil.train.protocol import clip_set
 from avcil.train.record.metrics import average_forgetting, forgetting, mean_accuracy, task_accuracy
 from avcil.train.record.records import StepRecord
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 from avcil.train.record.weights import load_classifier
 from avcil.train.run import train_run
 from avcil.train.tokens.loading import load_once
@@ -207,7 +207,7 @@ def safe(reference: dict[str, Any], precision: str) -> dict[str, bool]:
 
 
 def check_numbers(
-    plan: Plan, run: RunFolder, step: int, expected: dict[str, Any], tolerance: dict[str, float], where: str
+    plan: Plan, run: Run, step: int, expected: dict[str, Any], tolerance: dict[str, float], where: str
 ) -> set[str]:
     """Losses, logits, distances to class means and norms of the parameters; gives the keys compared."""
     losses = [epoch.loss for epoch in run.record(step).epochs]

@@ -18,8 +18,7 @@ from avcil.train.network.layers import LinearLayer
 from avcil.train.network.model import NetworkShape
 from avcil.train.plan import plan_run
 from avcil.train.record.evaluation import evaluate_run
-from avcil.train.record.results import recorded_results
-from avcil.train.record.run_folder import FORMAT, RunFolder
+from avcil.train.record.run_folder import FORMAT, Run
 from avcil.train.record.weights import load_classifier, save_step
 from avcil.train.run import TrainProgress, train_run
 from avcil.train.tokens.batches import ResidentTokens, StepClips
@@ -39,11 +38,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> TokenCache:
     return TokenCache(path)
 
 
-def train(cache: TokenCache, out: Path, config: RunConfig = CONFIG) -> RunFolder:
+def train(cache: TokenCache, out: Path, config: RunConfig = CONFIG) -> Run:
     return train_run(plan_run(cache, config), out)
 
 
-def weights(run: RunFolder) -> list[bytes]:
+def weights(run: Run) -> list[bytes]:
     return [path.read_bytes() for path in sorted(run.path.glob("step-*/model.safetensors"))]
 
 
@@ -76,7 +75,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(cache: TokenCache, tm
 
     with pytest.raises(KeyboardInterrupt):
         train_run(plan_run(cache, CONFIG), tmp_path / "broken", on_progress=stop)
-    assert RunFolder.open(tmp_path / "broken").steps_done == 1
+    assert Run.open(tmp_path / "broken").steps_done == 1
     resumed = train(cache, tmp_path / "broken")
     assert weights(resumed) == weights(whole) and len(weights(whole)) == 3
     assert evaluate_run(resumed) == evaluate_run(whole)
@@ -122,7 +121,7 @@ def test_a_diverging_run_stops_by_name(cache: TokenCache, tmp_path: Path) -> Non
     config = replace(CONFIG, training=replace(CONFIG.training, learning_rate=1e30))
     with pytest.raises(RunError, match=r"cross entropy term became (nan|inf) in epoch \d+"):
         train(cache, tmp_path / "run", config)
-    assert RunFolder.open(tmp_path / "run").steps_done == 0
+    assert Run.open(tmp_path / "run").steps_done == 0
 
 
 def test_a_moved_cache_is_found_again(cache: TokenCache, tmp_path: Path) -> None:
@@ -162,7 +161,7 @@ def test_records_that_contradict_themselves_are_named(
     path = run.path / file
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     with pytest.raises(RunError, match="cannot be read"):
-        evaluate_run(RunFolder.open(run.path))
+        evaluate_run(Run.open(run.path))
     with pytest.raises(RunError, match="cannot be read"):
         train(cache, run.path, ONCE)
 
@@ -177,10 +176,10 @@ def test_what_a_method_kept_is_missed(cache: TokenCache, tmp_path: Path) -> None
 def test_results_are_those_of_the_records_whatever_the_file_says(cache: TokenCache, tmp_path: Path) -> None:
     run = train(cache, tmp_path / "run", ONCE)
     written = (run.path / "results.json").read_bytes()
-    result = recorded_results(run)
+    result = run.results
     assert json.loads(written)["matrix"] == result.matrix
     (run.path / "results.json").write_text("{}")
-    assert recorded_results(RunFolder.open(run.path)) == result == evaluate_run(run)
+    assert Run.open(run.path).results == result == evaluate_run(run)
     assert (
         train(cache, run.path, ONCE).steps_done == 3 and (run.path / "results.json").read_bytes() == written
     )
@@ -193,7 +192,7 @@ def test_a_run_of_another_format_is_refused(found: int | None, cache: TokenCache
     assert table.pop("format") == FORMAT
     (path / "run.json").write_text(json.dumps(table | ({} if found is None else {"format": found})))
     with pytest.raises(RunError, match=rf"run format {found or 1}, this one has {FORMAT}\); train again"):
-        RunFolder.open(path)
+        Run.open(path)
     with pytest.raises(RunError, match="another version of avcil"):
         train(cache, path, ONCE)
 
@@ -201,7 +200,7 @@ def test_a_run_of_another_format_is_refused(found: int | None, cache: TokenCache
 def test_a_full_disk_loses_nothing(cache: TokenCache, tmp_path: Path) -> None:
     with small_disk(20_000), pytest.raises(OSError, match="File too large"):  # the weights do not fit
         train(cache, tmp_path / "run", ONCE)
-    assert RunFolder.open(tmp_path / "run").steps_done == 0 and not list((tmp_path / "run").glob(".*"))
+    assert Run.open(tmp_path / "run").steps_done == 0 and not list((tmp_path / "run").glob(".*"))
     assert train(cache, tmp_path / "run", ONCE).steps_done == 3
 
 

@@ -13,19 +13,19 @@ from avcil.errors import RunError
 from avcil.train.plan import plan_run
 from avcil.train.protocol import ClassClips, clip_set
 from avcil.train.record import metrics
-from avcil.train.record.results import Evaluation, Split, StepPredictions, measure, recorded_results
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.results import Results, Split, StepPredictions, measure
+from avcil.train.record.run_folder import Run
 from avcil.train.record.weights import load_classifier
 from avcil.train.tokens.loading import load_once
 
 
 def evaluate_run(
-    run: RunFolder,
+    run: Run,
     cache_paths: Sequence[Path] = (),
     on_step: Callable[[int, int], None] = lambda done, total: None,
     *,
     split: Split = "test",
-) -> Evaluation:
+) -> Results:
     """Classify clips again with every step's network and compare with training's record.
 
     Of test clips training recorded every prediction, of validation clips the accuracy of the kept epoch, if
@@ -42,7 +42,7 @@ def evaluate_run(
             class has no validation clips.
         CacheError: the cache is gone or damaged.
     """
-    recorded_results(run)
+    run.require_finished()
     cache = open_cache(run, cache_paths)
     # Where training ran does not matter: evaluate on what is here.
     anywhere = replace(run.config, training=replace(run.config.training, device="auto"))
@@ -60,10 +60,10 @@ def evaluate_run(
         else:
             _compare_validation(run, step, by_step[-1])
         on_step(step + 1, plan.protocol.steps)
-    return measure(run, by_step, split)
+    return measure(run.config, run.facts, by_step, split)
 
 
-def open_cache(run: RunFolder, cache_paths: Sequence[Path] = ()) -> TokenCache:
+def open_cache(run: Run, cache_paths: Sequence[Path] = ()) -> TokenCache:
     """The tokens a run was trained on, from `cache_paths` or from where training found them.
 
     Raises:
@@ -92,7 +92,7 @@ def _clips_of(clips: ClassClips, split: Split, classes: Sequence[str]) -> tuple[
     return clips.val
 
 
-def _compare(run: RunFolder, step: int, predicted: list[int]) -> None:
+def _compare(run: Run, step: int, predicted: list[int]) -> None:
     recorded = run.record(step).predicted
     if len(predicted) != len(recorded):
         raise RunError(
@@ -107,7 +107,7 @@ def _compare(run: RunFolder, step: int, predicted: list[int]) -> None:
         )
 
 
-def _compare_validation(run: RunFolder, step: int, now: StepPredictions) -> None:
+def _compare_validation(run: Run, step: int, now: StepPredictions) -> None:
     record = run.record(step)
     recorded = record.epochs[record.best_epoch].val_accuracy if record.epochs else None
     if recorded is None:

@@ -1,28 +1,27 @@
-"""The numbers of a run, computed from the predictions that training recorded, and `results.json`."""
+"""The numbers of a run, computed from what its steps predicted."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from avcil.files import write_text
+from avcil.errors import ConfigError
 from avcil.train.config import RunConfig
 from avcil.train.protocol import Protocol
 from avcil.train.record import metrics
-from avcil.train.record.journal import read_state
-from avcil.train.record.records import OldClips
-from avcil.train.record.run_folder import RunFolder, find_runs
+from avcil.train.record.records import OldClips, RunFacts
 
-RESULTS = "results.json"
+if TYPE_CHECKING:
+    import pandas
+
 MOST_CONFUSED = 10
 Split = Literal["test", "val"]
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Results:
     """The numbers of a run; definitions in `avcil.train.record.metrics.DEFINITIONS`, all as fractions.
 
     Attributes:
@@ -66,6 +65,33 @@ class Evaluation:
     average_forgetting: float | None
     backward_transfer: float | None
 
+    @property
+    def summary(self) -> str:
+        """Mean and last accuracy and average forgetting in a line, in per cent."""
+        lost = "" if self.average_forgetting is None else f", forgetting {100 * self.average_forgetting:.1f}"
+        return f"mean accuracy {100 * self.mean_accuracy:.1f} %, last {100 * self.last_accuracy:.1f} %{lost}"
+
+    def __repr__(self) -> str:
+        clips = f"{self.clips} {self.split} clips of {len(self.classes)} classes"
+        return f"<Results of {self.method_title}, {self.modality}: {self.summary} ({clips})>"
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for every step (from 1): accuracy, forgetting, and accuracy on the classes of each step.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ConfigError("to_pandas needs pandas: pip install pandas") from error
+        table = pandas.DataFrame({"accuracy": self.accuracy, "forgetting": self.forgetting})
+        for step in range(len(self.matrix)):
+            of_step = [row[step] if step < len(row) else None for row in self.matrix]
+            table[f"accuracy_of_step_{step + 1}"] = pandas.array(of_step, dtype="Float64")
+        table.index = pandas.RangeIndex(1, len(self.matrix) + 1, name="step")
+        return table
+
 
 @dataclass(frozen=True)
 class StepPredictions:
@@ -75,9 +101,10 @@ class StepPredictions:
     true: Sequence[int]
 
 
-def measure(run: RunFolder, by_step: Sequence[StepPredictions], split: Split = "test") -> Evaluation:
+def measure(
+    config: RunConfig, facts: RunFacts, by_step: Sequence[StepPredictions], split: Split = "test"
+) -> Results:
     """The numbers of a finished run, from one of them per step; every class needs clips."""
-    config, facts = run.config, run.facts
     tasks = Protocol(facts.classes, facts.step_sizes, facts.memory).tasks
     accuracies = [metrics.accuracy(one.predicted, one.true) for one in by_step]
     matrix = [
@@ -86,7 +113,7 @@ def measure(run: RunFolder, by_step: Sequence[StepPredictions], split: Split = "
     last = by_step[-1]
     of_class = _of_classes(last, range(len(facts.classes)))
     learned = [value for one, task in zip(by_step, tasks, strict=True) for value in _of_classes(one, task)]
-    return Evaluation(
+    return Results(
         name=config.name,
         method=config.method.name,
         method_title=facts.method_title,
@@ -119,29 +146,7 @@ def _of_classes(one: StepPredictions, columns: range) -> list[float]:
     return metrics.task_accuracy(one.predicted, one.true, single)
 
 
-def recorded_results(run: RunFolder) -> Evaluation:
-    """The numbers of a finished run from what training recorded; needs no cache.
-
-    Raises:
-        RunError: the run is unfinished or a record is damaged.
-    """
-    run.require_finished()
-    records = map(run.record, range(run.steps_done))
-    return measure(run, [StepPredictions(record.predicted, record.true) for record in records])
-
-
-def write_results(run: RunFolder) -> None:
-    """Write `results.json` of a finished run, unless it is there: for people and other programs alone.
-
-    Raises:
-        RunError: as `recorded_results`.
-    """
-    path, text = run.path / RESULTS, to_json(recorded_results(run))
-    if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
-        write_text(path, text)
-
-
-def to_json(result: Evaluation) -> str:
+def to_json(result: Results) -> str:
     """The numbers with their definitions, as one JSON object with a line for every name."""
     confused = metrics.most_confused(result.confusion, result.classes, MOST_CONFUSED)
     table: dict[str, Any] = {
@@ -151,51 +156,3 @@ def to_json(result: Evaluation) -> str:
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
     return "{\n" + ",\n".join(lines) + "\n}"
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A run with its numbers.
-
-    Attributes:
-        path: its folder.
-        config: how it was trained.
-        cache_fingerprint: of the tokens it was trained on.
-        method_defaults: settings that its method has where none are given.
-        result: its numbers, from its records.
-    """
-
-    path: Path
-    config: RunConfig
-    cache_fingerprint: str
-    method_defaults: Mapping[str, Any]
-    result: Evaluation
-
-
-@dataclass(frozen=True)
-class FoundRuns:
-    """The runs of some folders; `unfinished` says for each that is not how far it is."""
-
-    finished: list[FinishedRun]
-    unfinished: list[str]
-
-
-def read_runs(paths: Iterable[Path]) -> FoundRuns:
-    """The numbers of runs and of all runs in folders of runs; no cache is needed.
-
-    Raises:
-        RunError: a path is no run and holds none, or a run is damaged.
-    """
-    finished, unfinished = [], []
-    for path in find_runs(paths):
-        run = RunFolder.open(path)
-        steps = len(run.facts.step_sizes)
-        if run.steps_done == steps:
-            fingerprint = run.facts.cache_fingerprint
-            defaults = run.facts.method_defaults
-            finished.append(FinishedRun(path, run.config, fingerprint, defaults, recorded_results(run)))
-            continue
-        state = read_state(path)
-        within = f", epoch {state.epochs_done} of {state.epochs}" if state and state.epochs_done else ""
-        unfinished.append(f"{path}: {run.steps_done} of {steps} steps are finished{within}")
-    return FoundRuns(finished, unfinished)

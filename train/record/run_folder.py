@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -28,28 +28,44 @@ from avcil.train.config import RunConfig, differing_keys, to_toml
 from avcil.train.protocol_file import load_config
 from avcil.train.record.journal import Journal
 from avcil.train.record.records import Environment, EpochRecord, PeakMemory, RunFacts, Stage, StepRecord
+from avcil.train.record.results import Results, StepPredictions, measure, to_json
 
 if TYPE_CHECKING:
     from avcil.cache import CacheInfo
 
+RESULTS = "results.json"
 FORMAT = 2  # of run.json, config.toml and record.json; 1, of versions up to 0.1, did not say so
 
 
-class RunFolder:
-    """A run on disk. Use `create_or_resume` to write and `open` to read."""
+class Run:
+    """A run on disk. Use `create_or_resume` to write and `open` to read.
+
+    Attributes:
+        path: its folder.
+        config: what was asked for.
+        facts: what it was made from.
+    """
 
     def __init__(self, path: Path, config: RunConfig, facts: RunFacts) -> None:
         self.path = path
         self.config = config
         self.facts = facts
 
+    def __repr__(self) -> str:
+        steps = len(self.facts.step_sizes)
+        what = f"{self.facts.method_title}, {self.config.modality}, {len(self.facts.classes)} classes"
+        if self.steps_done < steps:
+            return f"<Run {self.path}: {what}, {self.steps_done} of {steps} steps are finished>"
+        return f"<Run {self.path}: {what}, {self.results.summary}>"
+
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(cls, path: Path | str) -> Run:
         """An existing run.
 
         Raises:
             RunError: no run there, or its files cannot be read.
         """
+        path = Path(path)
         if not is_run(path):
             raise RunError(f"{path} is not a run folder (no run.json in it); give the --out of avcil train")
         try:
@@ -68,7 +84,7 @@ class RunFolder:
             ) from error
 
     @classmethod
-    def create_or_resume(cls, path: Path, config: RunConfig, facts: RunFacts) -> RunFolder:
+    def create_or_resume(cls, path: Path, config: RunConfig, facts: RunFacts) -> Run:
         """Begin a run, or go on with the same one.
 
         Raises:
@@ -153,6 +169,27 @@ class RunFolder:
                 "command again to finish it"
             )
 
+    @property
+    def results(self) -> Results:
+        """The numbers of a finished run, from what training recorded; needs no cache.
+
+        Raises:
+            RunError: the run is unfinished or a record is damaged.
+        """
+        self.require_finished()
+        records = map(self.record, range(self.steps_done))
+        return measure(self.config, self.facts, [StepPredictions(one.predicted, one.true) for one in records])
+
+    def write_results(self) -> None:
+        """Write `results.json` of a finished run, unless it is there: for people and other programs alone.
+
+        Raises:
+            RunError: as `results`.
+        """
+        path, text = self.path / RESULTS, to_json(self.results)
+        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+            write_text(path, text)
+
     def save_step(self, record: StepRecord, write_tensors: Callable[[Path], dict[str, Any]]) -> None:
         """Write a finished step, whole or not at all.
 
@@ -223,24 +260,6 @@ class RunFolder:
 def is_run(path: Path) -> bool:
     """Whether there is a run at `path`, finished or not."""
     return (path / "run.json").is_file()
-
-
-def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """The runs at `paths` and, where a path is a folder of runs, in it at any depth; each of them once.
-
-    Raises:
-        RunError: a path is no run and holds none.
-    """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        inside = [path] if is_run(path) else sorted(file.parent for file in path.glob("**/run.json"))
-        # A name with a dot is one that is still being written.
-        runs = [run for run in inside if run == path or not run.name.startswith(".")]
-        if not runs:
-            raise RunError(f"{path} is not a run folder and holds none; give the --out of avcil train")
-        for run in runs:
-            found.setdefault(run.resolve(), run)
-    return list(found.values())
 
 
 def _require_format(path: Path, found: object) -> None:

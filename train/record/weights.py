@@ -17,10 +17,10 @@ from avcil.train.network.fused_attention import FusedAttention
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.plan import product_dtype
 from avcil.train.record.records import StepRecord
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 
 
-def save_step(run: RunFolder, classifier: Classifier, record: StepRecord) -> None:
+def save_step(run: Run, classifier: Classifier, record: StepRecord) -> None:
     """Write a finished step, whole or not at all."""
     network, kept = classifier.network, classifier.head.state()
 
@@ -33,7 +33,7 @@ def save_step(run: RunFolder, classifier: Classifier, record: StepRecord) -> Non
     run.save_step(record, write)
 
 
-def load_network(run: RunFolder, step: int, device: torch.device) -> AudioVisualNetwork:
+def load_network(run: Run, step: int, device: torch.device) -> AudioVisualNetwork:
     """The selected network of step `step`, in the precision it was trained in.
 
     Raises:
@@ -52,7 +52,7 @@ def load_network(run: RunFolder, step: int, device: torch.device) -> AudioVisual
     return network.to(device)
 
 
-def load_classifier(run: RunFolder, step: int, device: torch.device) -> Classifier:
+def load_classifier(run: Run, step: int, device: torch.device) -> Classifier:
     """How step `step` classifies, whatever its method: its network and its head.
 
     Raises:

@@ -17,7 +17,7 @@ from avcil.train.network.model import AudioVisualNetwork
 from avcil.train.plan import plan_run
 from avcil.train.record.evaluation import evaluate_run
 from avcil.train.record.records import StepRecord
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 from avcil.train.record.weights import load_classifier
 from avcil.train.run import train_run
 from avcil.train.tokens.batches import StepTokens
@@ -90,7 +90,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> TokenCache:
     return TokenCache(path)
 
 
-def weight(run: RunFolder) -> Tensor:
+def weight(run: Run) -> Tensor:
     return load_classifier(run, len(run.facts.step_sizes) - 1, CPU).head.state()["weight"]
 
 

@@ -20,7 +20,7 @@ from avcil.train.methods.method import Batch
 from avcil.train.network import inference as predict
 from avcil.train.plan import plan_run
 from avcil.train.record.evaluation import evaluate_run
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 from avcil.train.record.weights import load_classifier, load_network
 from avcil.train.run import TrainProgress, train_run
 
@@ -49,12 +49,12 @@ def train(
     method: str = "avcil",
     settings: dict[str, Any] | None = None,
     **changed: Any,
-) -> RunFolder:
+) -> Run:
     asked = replace(config, method=MethodConfig(method, settings or {}), **changed)
     return train_run(plan_run(cache, asked), out)
 
 
-def files(run: RunFolder) -> dict[str, bytes]:
+def files(run: Run) -> dict[str, bytes]:
     return {
         str(p.relative_to(run.path)): p.read_bytes() for p in sorted(run.path.glob("step-*/*.safetensors"))
     }
@@ -251,7 +251,7 @@ def test_the_example_method_goes_all_the_way(
         with pytest.raises(SystemExit) as left:
             cli.main()
         assert not left.value.code, capsys.readouterr().err
-    done = RunFolder.open(run)
+    done = Run.open(run)
     assert [len(done.record(step).epochs) for step in range(3)] == [3, 0, 0]
     heads = [load_classifier(done, step, torch.device("cpu")).head.state() for step in range(3)]
     assert [len(kept["means"]) for kept in heads] == [2, 4, 6]

@@ -10,7 +10,7 @@ import pytest
 
 from avcil.cache import SyntheticSpec, write_synthetic_cache
 from avcil.train.record.journal import read_state
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 
 STEPS, EPOCHS, UPDATES = 3, 4, 2  # classes x train / batch = 2 updates an epoch
 TRAIN = """
@@ -105,7 +105,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(
 
 def test_a_step_says_what_it_cost(cache: Path, tmp_path: Path) -> None:
     assert train(cache, tmp_path / "run", "avcil", ("update", 0)) == 0
-    record = RunFolder.open(tmp_path / "run").record(STEPS - 1)
+    record = Run.open(tmp_path / "run").record(STEPS - 1)
     assert set(record.stages) == {"load", "prepare", "train", "validate", "test", "save"}
     assert 0 < sum(record.stages.values()) <= record.seconds
     assert record.peak_memory.host_bytes > 50e6 and record.peak_memory.device_bytes is None

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from avcil.train.record.environment import describe_environment
+from avcil.train.record.found_runs import find_runs
 from avcil.train.record.journal import Journal, read_state
 from avcil.train.record.records import EpochRecord
-from avcil.train.record.run_folder import find_runs
 from avcil.train.record.step_costs import StepMeter
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from avcil.train.config import ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.network.fused_attention import NUMBERS_PER_BLOCK, FusedAttention
 from avcil.train.network.inference import CLIPS_PER_PASS
 from avcil.train.plan import plan_run
-from avcil.train.record.run_folder import RunFolder
+from avcil.train.record.run_folder import Run
 from avcil.train.run import train_run
 from avcil.train.tokens.budget import WORKING_BYTES, Demand, TokenPlacement, divide, place_sets
 
@@ -30,7 +30,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> TokenCache:
     return TokenCache(path)
 
 
-def train(cache: TokenCache, out: Path, config: RunConfig) -> tuple[RunFolder, list[str]]:
+def train(cache: TokenCache, out: Path, config: RunConfig) -> tuple[Run, list[str]]:
     lines: list[str] = []
 
     def note(step: int, tokens: TokenPlacement) -> None:
@@ -43,7 +43,7 @@ def with_budget(budget_gb: float | None, device: str = "cpu") -> RunConfig:
     return replace(CONFIG, training=replace(CONFIG.training, token_budget_gb=budget_gb, device=device))
 
 
-def outcome(run: RunFolder) -> list[object]:
+def outcome(run: Run) -> list[object]:
     records = [replace(run.record(step), seconds=0.0, stages={}, peak_memory={}) for step in range(2)]
     return [*records, *(path.read_bytes() for path in sorted(run.path.glob("step-*/model.safetensors")))]
 
