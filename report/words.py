@@ -21,8 +21,8 @@ TERM_WORDS = {  # what a loss term asks for
     "distillation": "Stay close to the network of the step before",
     "instance": "Bring sound and picture of a clip together",
     "class": "Bring sounds and pictures of a class together",
-    "spatial": "Look where the step before looked",
-    "temporal": "Look when the step before looked",
+    "spatial": "Attend where the step before attended",
+    "temporal": "Attend when the step before attended",
 }
 EVEN = 0.0005  # forgetting that rounds to 0.0 points
 
