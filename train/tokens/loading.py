@@ -35,11 +35,12 @@ class TokenNeeds:
 
     Attributes:
         audio: whether it sees the audio vector.
-        visual: what it sees of the visual tokens; their means and audio vectors alone are always resident.
+        visual: what it sees of the visual tokens: `mean` their mean over time and space, `statistics` their
+            mean, standard deviation and maximum. All but `whole` are always resident.
     """
 
     audio: bool = True
-    visual: Literal["whole", "mean", "none"] = "whole"
+    visual: Literal["whole", "mean", "statistics", "none"] = "whole"
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,11 @@ def load_tokens(
         CacheError: a clip has no tokens or its checksum does not match.
     """
     info, on_gpu = cache.info, device.type == "cuda"
-    mean_bytes = 8 * info.visual.shape[-1]
-    visual_bytes = {"whole": info.visual.row_bytes, "mean": mean_bytes, "none": 0}[needs.visual]
+    whole = needs.visual == "whole"
+    visual_bytes = info.visual.row_bytes if whole else 8 * _statistics(needs) * info.visual.shape[-1]
     clip_bytes = info.audio.row_bytes + visual_bytes
     demands = [Demand(one.name, len(one.ids), clip_bytes, one.batch) for one in sets]
-    if needs.visual == "whole":
+    if whole:
         placements = place_sets(demands, budget, on_gpu=on_gpu)
         tokens = [
             _load(cache, one.ids, device, placement.location, needs.audio)
@@ -86,7 +87,12 @@ def load_tokens(
     else:
         placements = tuple(SetPlacement(demand, "device" if on_gpu else "ram") for demand in demands)
         tokens = [load_once(cache, one.ids, needs, device) for one in sets]
-    what = {"whole": info.visual.dtype, "mean": "float64 means", "none": info.audio.dtype}[needs.visual]
+    what = {
+        "whole": info.visual.dtype,
+        "mean": "float64 means",
+        "statistics": "float64 statistics",
+        "none": info.audio.dtype,
+    }[needs.visual]
     return tokens, TokenPlacement(placements, what, budget.device_bytes if on_gpu else budget.host_bytes)
 
 
@@ -98,8 +104,8 @@ def load_once(cache: TokenCache, ids: Sequence[str], needs: TokenNeeds, device: 
     """
     if needs.visual == "none":
         return ResidentTokens(torch.from_numpy(cache.read_audio(ids)).to(device), None)
-    if needs.visual == "mean":
-        return _load_means(cache, ids, device, audio=needs.audio)
+    if needs.visual != "whole":
+        return _load_statistics(cache, ids, needs, device)
     return StreamedTokens(cache, ids, device, audio=needs.audio)
 
 
@@ -137,23 +143,36 @@ def _load_on_gpu(source: StreamedTokens, device: torch.device) -> ResidentTokens
     return whole
 
 
-def _load_means(cache: TokenCache, ids: Sequence[str], device: torch.device, *, audio: bool) -> StepTokens:
-    """The visual tokens of `ids` averaged over time and space, as clips with T = S = 1.
+def _statistics(needs: TokenNeeds) -> int:
+    """How many numbers are kept of each channel of the visual tokens."""
+    return {"none": 0, "mean": 1, "statistics": 3}[needs.visual]
 
-    They are all that a network needs that averages tokens: [n, 1, 1, D], in float64, so that every precision
-    gets its own. The tokens themselves are read once.
+
+def _load_statistics(
+    cache: TokenCache, ids: Sequence[str], needs: TokenNeeds, device: torch.device
+) -> StepTokens:
+    """Statistics of the visual tokens of `ids` over time and space, as clips with T = 1: [n, 1, k, D].
+
+    k is 1, the mean, or 3: mean, standard deviation (of the population) and maximum. They are all that a
+    network needs that averages tokens, and all that statistics heads need; in float64, so that every
+    precision gets its own. The tokens themselves are read once.
     """
     width, audio_width = cache.info.visual.shape[-1], cache.info.audio.shape[-1]
-    means = torch.empty(len(ids), 1, 1, width, dtype=torch.float64, device=device)
+    shape = (len(ids), 1, _statistics(needs), width)
+    statistics = torch.empty(shape, dtype=torch.float64, device=device)
     vectors = torch.empty(len(ids), audio_width, device=device)
-    source, done = StreamedTokens(cache, ids, device, audio=audio), 0
+    source, done = StreamedTokens(cache, ids, device, audio=needs.audio), 0
     orders = torch.split(torch.arange(len(ids)), LOAD_CLIPS) if ids else ()
     for batch in source.batches(orders, torch.float32):
         assert batch.visual is not None
         for clip in range(len(batch.visual)):
             wide = batch.visual.widened(torch.float32, clip, clip + 1)
-            means[done + clip] = wide.mean(dim=(0, 1, 2), dtype=torch.float64)
+            row = statistics[done + clip, 0]
+            row[0] = wide.mean(dim=(0, 1, 2), dtype=torch.float64)
+            if len(row) > 1:
+                row[1] = (wide - row[0]).square().mean(dim=(0, 1, 2)).sqrt()
+                row[2] = wide.amax(dim=(0, 1, 2))
         if batch.audio is not None:
             vectors[done : done + len(batch.visual)] = batch.audio
         done += len(batch.visual)
-    return ResidentTokens(vectors if audio else None, means)
+    return ResidentTokens(vectors if needs.audio else None, statistics)
