@@ -26,6 +26,7 @@ from avcil.train.methods.statistics.head import StatisticsHead, by_settings, pre
 
 SQUASH = 0.5  # tanh(x / 2) is straight within two deviations and tames what lies beyond
 FOLDS = 5
+KERNEL_DIMENSIONS = 1000
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class BestHead(GaussianHead):
         return replace(head, kept=self.kept)
 
     def _kernel(self) -> KernelLda:
-        return KernelLda(settings=KldaSettings(features=self.settings.features))
+        return KernelLda(settings=KldaSettings(features=self.settings.features, dimensions=KERNEL_DIMENSIONS))
 
     def _lda(self, squash: float) -> StreamingLda:
         settings = SldaSettings(
