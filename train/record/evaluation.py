@@ -54,7 +54,7 @@ def evaluate_run(
         tokens = load_once(cache, clips.ids, plan.needs, plan.device)
         with torch.inference_mode():
             predicted = load_classifier(run, step, plan.device).columns(tokens).tolist()
-        by_step.append(StepPredictions(predicted, clips.columns))
+        by_step.append(StepPredictions(predicted, clips.columns, len(run.record(step).epochs)))
         if split == "test":
             _compare(run, step, predicted)
         else:

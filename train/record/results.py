@@ -29,8 +29,9 @@ class Results:
         method, method_title, modality, fidelity: what was trained.
         classes: class labels in learning order.
         step_sizes: classes per step.
-        seed, epochs, select, memory, old_clips: how it was trained; `select` says which epoch of a step was
-            kept, `old_clips` which training clips of earlier classes a step was given.
+        seed, epochs, select, memory, old_clips: how it was trained; `epochs` of a step is 0 where no step
+            trained a network, `select` says which one of a step was kept, `old_clips` which training clips of
+            earlier classes a step was given.
         split: whose clips were classified, "test" or "val".
         clips: their number, of all classes.
         accuracy: A_t after every step.
@@ -95,10 +96,16 @@ class Results:
 
 @dataclass(frozen=True)
 class StepPredictions:
-    """How the clips of all classes seen after a step were classified: columns, in set order."""
+    """How the clips of all classes seen after a step were classified: columns, in set order.
+
+    Attributes:
+        predicted, true: the columns.
+        epochs: that the step was trained for, 0 where nothing was.
+    """
 
     predicted: Sequence[int]
     true: Sequence[int]
+    epochs: int
 
 
 def measure(
@@ -122,7 +129,7 @@ def measure(
         classes=list(facts.classes),
         step_sizes=list(facts.step_sizes),
         seed=config.training.seed,
-        epochs=config.training.epochs,
+        epochs=max(one.epochs for one in by_step),
         select=config.training.select,
         memory=facts.memory,
         old_clips=facts.old_clips,

@@ -178,7 +178,8 @@ class Run:
         """
         self.require_finished()
         records = map(self.record, range(self.steps_done))
-        return measure(self.config, self.facts, [StepPredictions(one.predicted, one.true) for one in records])
+        by_step = [StepPredictions(one.predicted, one.true, len(one.epochs)) for one in records]
+        return measure(self.config, self.facts, by_step)
 
     def write_results(self) -> None:
         """Write `results.json` of a finished run, unless it is there: for people and other programs alone.

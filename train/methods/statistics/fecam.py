@@ -28,13 +28,16 @@ class FecamSettings:
     """Defaults are the paper's for many clips a class (section 4); for few it has alpha1 = alpha2 = 100.
 
     `power` is that of Tukey's transform, 1 leaves features as they are. `covariance`: each class's own, which
-    keeps 8 C P^2 bytes, or one for all, 8 P^2.
+    keeps 8 C P^2 bytes, or one for all, 8 P^2. `unit` scales clips and class means to unit length before they
+    are compared; where one class makes up most of the first step, standardised features leave its mean no
+    direction: set `unit = false`.
     """
 
     features: Features = "mean-std"
     fusion: Fusion = "joint"
     covariance: Literal["class", "shared"] = "class"
     power: float = 0.5
+    unit: bool = True
     alpha1: float = 1.0
     alpha2: float = 1.0
 
@@ -51,7 +54,7 @@ class FecamSettings:
 
 @dataclass(frozen=True)
 class Fecam(GaussianHead):
-    """Minus the squared Mahalanobis distance of the clip's unit features to each unit class mean.
+    """Minus the squared Mahalanobis distance of the clip's features to each class mean.
 
     Features are transformed, covariances shrunk and normalised to correlations, so that the distances to
     classes of different spread compare. Beside the sums, scoring holds as many bytes again: the covariances
@@ -82,7 +85,7 @@ class Fecam(GaussianHead):
 
     @cached_property
     def _gaussians(self) -> list[list[tuple[Tensor, Tensor]]]:
-        """Of every stream, of every class or of all: unit means [C, P] and the metric's factor [P, P]."""
+        """Of every stream, of every class or of all: means [C, P] and the metric's factor [P, P]."""
         streams = sum(name.endswith(".shift") for name in self.kept)
         columns = range(int(self.kept["classes"]))
         shared = self.settings.covariance == "shared"
@@ -95,7 +98,7 @@ class Fecam(GaussianHead):
         ]
 
     def _gaussian(self, moments: Moments) -> tuple[Tensor, Tensor]:
-        """Unit means [C, P], and the factor of the shrunk covariance as a correlation (section 3.3)."""
+        """Means [C, P], scaled, and the factor of the shrunk covariance as a correlation (section 3.3)."""
         covariance, width = moments.covariance, moments.mean.shape[1]
         identity = torch.eye(width, dtype=covariance.dtype, device=covariance.device)
         variance = covariance.trace() / width
@@ -104,15 +107,16 @@ class Fecam(GaussianHead):
         shrunk = shrunk + self.settings.alpha2 * across * (1 - identity)
         shrunk = torch.where(variance > 1e-12, shrunk, identity)
         deviation = shrunk.diagonal().sqrt()
-        return F.normalize(moments.mean, dim=1), torch.linalg.cholesky(
-            shrunk / deviation / deviation[:, None]
-        )
+        return self._scaled(moments.mean), torch.linalg.cholesky(shrunk / deviation / deviation[:, None])
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=1) if self.settings.unit else x
 
     def of_mapped(self, inputs: list[Tensor]) -> Tensor:
         """Scores [n, C], those of the streams added."""
         return torch.stack(
             [
-                torch.cat([_closeness(F.normalize(x, dim=1), *one) for one in gaussians], dim=1)
+                torch.cat([_closeness(self._scaled(x), *one) for one in gaussians], dim=1)
                 for x, gaussians in zip(inputs, self._gaussians, strict=True)
             ]
         ).sum(dim=0)
