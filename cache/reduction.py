@@ -48,7 +48,7 @@ def statistics(visual: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
 
 
 def rounded(tokens: np.ndarray, dtype: str) -> np.ndarray:
-    """Tokens [..., D] as a cache of this number type gives them back, float32; infinite where they overflow."""
+    """Tokens [..., D] as a cache of this number type gives them back, float32; infinity if too large."""
     if dtype == "int8":
         return widen(*quantise(tokens))
     with np.errstate(over="ignore"):

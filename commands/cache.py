@@ -150,8 +150,8 @@ def pool(
     with progress(out, "pooling") as show:
         made = write(TokenCache(cache), pooled, statistics=statistics, grid=grid, on_progress=show)
     out.print(
-        f"{made.done} clips pooled, {made.already} there before: {made.clip_bytes / 1e3:.3g} kB a clip instead of "
-        f"{made.source_bytes / 1e3:.3g}"
+        f"{made.done} clips pooled, {made.already} there before: {made.clip_bytes / 1e3:.1f} kB a clip "
+        f"instead of {made.source_bytes / 1e3:.1f}"
     )
     if made.missing:
         err.print(f"note: {made.missing} clips have no tokens in {cache}", markup=False)

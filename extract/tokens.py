@@ -30,8 +30,8 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class TokenEncoder:
     """Both encoders on one device, with the recipe cut to what they take, and how their modules are run.
 
-    `tokens` is the number type that visual tokens are rounded to; `reduction` what a cache keeps of them then,
-    None: all.
+    `tokens` is the number type that visual tokens are rounded to, `reduction` what a cache then keeps of them
+    (None: all).
     """
 
     visual: Encoder
@@ -131,7 +131,7 @@ class TokenEncoder:
         return Tokens(visual=visual.cpu().numpy(), audio=audio.float().cpu().numpy())
 
     def kept(self, visual: np.ndarray) -> np.ndarray:
-        """What a cache is given of encoded visual tokens [B, T, S, D]: all, or what `reduction` makes of them."""
+        """What a cache is given of encoded visual tokens [B, T, S, D]: all, or their `reduction`."""
         if self.reduction is None or not len(visual):
             return visual
         return np.stack([reduced(rounded(clip, self.tokens), self.reduction) for clip in visual])

@@ -26,7 +26,7 @@ class EncoderSource:
 def build_recorded_encoder(
     info: CacheInfo, visual: EncoderSource, audio: EncoderSource, device: str = "auto"
 ) -> TokenEncoder:
-    """Build the encoders that made tokens like `info`, with their recipe, precision, number type and reduction.
+    """Build the encoders that made tokens like `info`: the same recipe, precision, number type, reduction.
 
     Random weights and those of the hub are found by what the record says of them; where a file lies is not
     in it and has to be given. Tokens of fp16 are made in fp32 where there is no GPU: they differ by rounding.

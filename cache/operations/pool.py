@@ -81,7 +81,7 @@ def pool(
 def _batches(
     cache: TokenCache, ids: Sequence[str], todo: Reduction
 ) -> Generator[tuple[Sequence[str], np.ndarray, np.ndarray]]:
-    """Ids, visual [n, T, S, D] and audio [n, D] of some clips at a time, made in threads ahead of their use."""
+    """Ids, visual [n, T, S, D] and audio [n, D] of some clips at a time, read ahead in threads."""
 
     def read(some: Sequence[str]) -> tuple[Sequence[str], np.ndarray, np.ndarray]:
         tokens = cache.read(some)
