@@ -54,13 +54,14 @@ def evaluate_run(
         tokens = load_once(cache, clips.ids, plan.needs, plan.device)
         with torch.inference_mode():
             predicted = load_classifier(run, step, plan.device).columns(tokens).tolist()
-        by_step.append(StepPredictions(predicted, clips.columns, len(run.record(step).epochs)))
+        by_step.append(StepPredictions(predicted, clips.columns))
         if split == "test":
             _compare(run, step, predicted)
         else:
             _compare_validation(run, step, by_step[-1])
         on_step(step + 1, plan.protocol.steps)
-    return measure(run.config, run.facts, by_step, split)
+    records = [run.record(step) for step in range(run.steps_done)]
+    return measure(run.config, run.facts, records, by_step, split)
 
 
 def open_cache(run: Run, cache_paths: Sequence[Path] = ()) -> TokenCache:

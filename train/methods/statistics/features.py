@@ -17,7 +17,6 @@ from avcil.train.tokens.batches import StepTokens
 
 Features = Literal["mean", "mean-std", "mean-std-max", "network"]
 Fusion = Literal["late", "joint"]
-STATISTICS = {"mean": 1, "mean-std": 2, "mean-std-max": 3}
 CLIPS_AT_ONCE = 1024
 FLOOR = 0.1  # of the median deviation: a feature that hardly varied in the first step must not dominate later
 
@@ -30,16 +29,16 @@ def stream_features(
     `mean`, `mean-std`, `mean-std-max`: these statistics of the visual tokens over time and space, side by
     side, and the audio vector. `network`: fa, and fv beside the pooled tokens (AV-CIL, section 3.2).
     """
-    found = _of_network(network, tokens) if features == "network" else _of_tokens(tokens, features)
+    found = _of_network(network, tokens) if features == "network" else _of_tokens(tokens)
     modalities = [torch.cat(parts) for parts in zip(*found, strict=True)]
     return modalities if fusion == "late" else [torch.cat(modalities, dim=1)]
 
 
-def _of_tokens(tokens: StepTokens, features: Features) -> Iterator[list[Tensor]]:
+def _of_tokens(tokens: StepTokens) -> Iterator[list[Tensor]]:
     for batch in tokens.batches(torch.split(torch.arange(len(tokens)), CLIPS_AT_ONCE), torch.float64):
         parts = [] if batch.audio is None else [batch.audio]
         if batch.visual is not None:
-            parts.append(batch.visual.widened(torch.float64)[:, 0, : STATISTICS[features]].flatten(1))
+            parts.append(batch.visual.widened(torch.float64).flatten(1))
         yield parts
 
 

@@ -124,4 +124,4 @@ def by_settings(settings: Any) -> Mapping[str, Any]:
     """The layer and the tokens that a statistics head's features need."""
     if settings.features == "network":
         return {"layer": LinearLayer, "visual": None}
-    return {"layer": None, "visual": "mean" if settings.features == "mean" else "statistics"}
+    return {"layer": None, "visual": settings.features}
