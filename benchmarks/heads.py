@@ -133,9 +133,9 @@ def drawn(
     """The streams of clips of these classes, as the head's fusion has them."""
     widths = [one.shape[1] for one in means]
     x = normal(generator, len(labels), sum(widths))
-    for stream, mean in zip(x.split(widths, dim=1), means, strict=True):
+    for stream, mean in zip(torch.split(x, widths, dim=1), means, strict=True):
         stream += mean[labels]
-    return list(x.split(widths, dim=1)) if head.settings.fusion == "late" else [x]
+    return list(torch.split(x, widths, dim=1)) if head.settings.fusion == "late" else [x]
 
 
 def normal(generator: torch.Generator, *shape: int) -> Tensor:
