@@ -20,6 +20,7 @@ from avcil.cache.schema import CacheClip, CacheInfo
 from avcil.errors import CacheError
 from avcil.files import is_unfinished, os_errors_as, sync, write_bytes
 from avcil.files import locked as holding
+from avcil.tables import parse_json, shown
 
 INFO_FORMAT = "avcil-tokens"
 INFO_NAME, MANIFEST_NAME = "cache.json", "manifest.csv"
@@ -140,7 +141,7 @@ def read_info(folder: Path) -> CacheInfo:
         identity = content.pop("identity", None)
         info = CacheInfo.from_content(content)
         if identity != info.identity:
-            raise CacheError(f'"identity" is {identity!r}, expected {info.identity!r}')
+            raise CacheError(f'"identity" is {shown(identity)}, expected {info.identity!r}')
     except CacheError as error:
         raise CacheError(f"{path}: {error}") from error
     return info
@@ -257,10 +258,10 @@ def _read_log(path: Path) -> Iterator[tuple[str, str]]:
     *lines, _ = _read(path).split(b"\n")  # what follows the last newline was cut off: no tokens came after it
     for number, line in enumerate(lines, start=1):
         try:
-            clip_id, flag, crc = json.loads(line)
+            clip_id, flag, crc = map(str, parse_json(line))
             if [crc] != [*record_checksums([[clip_id, flag]])]:
                 raise ValueError("it does not match its checksum")
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             raise CacheError(f"{path}, line {number}, is damaged: {error}; {_FLAGS.remedy}") from error
         yield clip_id, flag
 

@@ -9,12 +9,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from avcil.errors import CacheError
+from avcil.tables import STATED, from_table, shown
 
 SPLITS = ("train", "val", "test")
 DTYPES: dict[str, np.dtype[Any]] = {  # little-endian on every machine
@@ -26,6 +27,7 @@ SCALE_DTYPE = np.dtype("<f2")
 WeightsKind = Literal["random", "hub", "file", "own"]
 _ENCODERS = ("visual_encoder", "audio_encoder")
 _SHA256 = re.compile("[0-9a-f]{64}")
+MAX_AXIS = 1 << 16  # of tokens: many times what encoders give
 MAX_ID_BYTES = 1024
 MAX_TEXT_BYTES = 8192  # a label or a source; well below the csv module's limit for a field
 
@@ -35,7 +37,8 @@ class TokenSpec:
     """Shape and number type of one clip's tokens; an int8 token of width D has a float16 scale besides.
 
     Raises:
-        CacheError: an empty or non-positive shape, or a dtype other than those of `DTYPES`.
+        CacheError: an empty shape, an axis below 1 or above `MAX_AXIS`, or a dtype other than those of
+            `DTYPES`.
     """
 
     shape: tuple[int, ...]
@@ -44,6 +47,8 @@ class TokenSpec:
     def __post_init__(self) -> None:
         if not self.shape or any(type(n) is not int or n < 1 for n in self.shape):
             raise CacheError(f"token shape {self.shape!r}: expected positive whole numbers")
+        if max(self.shape) > MAX_AXIS:
+            raise CacheError(f"token shape {self.shape!r}: no axis can be longer than {MAX_AXIS}")
         if self.dtype not in DTYPES:
             raise CacheError(f"token dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
 
@@ -81,7 +86,7 @@ class WeightsOrigin:
         CacheError: something else than text, an unknown kind, or a field that this kind needs is empty.
     """
 
-    kind: WeightsKind = "own"
+    kind: WeightsKind = field(default="own", metadata=STATED)
     words: str = ""
     repository: str = ""
     commit: str = ""
@@ -109,13 +114,6 @@ class WeightsOrigin:
         return f"{self.words} {self.file}" if self.kind == "file" else self.words
 
     @classmethod
-    def from_content(cls, content: Mapping[str, Any], where: str) -> "WeightsOrigin":
-        """Read the member `weights` of an encoder; raises `CacheError` for a bad key, named after `where`."""
-        stated = {one.name: str for one in fields(cls) if one.name in content}
-        _check_keys(content, {"kind": str, **stated}, where)
-        return cls(**content)
-
-    @classmethod
     def from_words(cls, words: str, sha256: str = "") -> "WeightsOrigin":
         """Read the line that caches of version 2 hold; whatever is not one of avcil's becomes `own`."""
         origin = cls("own", words, sha256=sha256)
@@ -141,7 +139,7 @@ class EncoderInfo:
 
     name: str
     fingerprint: str
-    weights: WeightsOrigin = field(default_factory=WeightsOrigin)
+    weights: WeightsOrigin = field(default_factory=WeightsOrigin, metadata=STATED)
 
     def __post_init__(self) -> None:
         _utf8("name of an encoder", self.name)
@@ -149,16 +147,15 @@ class EncoderInfo:
             raise CacheError(f"fingerprint {self.fingerprint!r} of encoder {self.name!r}: expected a sha256")
 
     @classmethod
-    def from_content(cls, content: Mapping[str, Any], where: str) -> "EncoderInfo":
-        """Read a member of `cache.json`, of version 2 too; raises `CacheError` for a bad key."""
-        if isinstance(content.get("weights"), str):  # version 2: in words, with the hash beside them
-            hashed = {"weights_sha256": str} if "weights_sha256" in content else {}
-            _check_keys(content, {"name": str, "fingerprint": str, "weights": str, **hashed}, where)
-            weights = WeightsOrigin.from_words(content["weights"], content.get("weights_sha256", ""))
-        else:
-            _check_keys(content, {"name": str, "fingerprint": str, "weights": dict}, where)
-            weights = WeightsOrigin.from_content(content["weights"], f"{where}weights.")
-        return cls(content["name"], content["fingerprint"], weights)
+    def as_fields(cls, content: Any) -> Any:
+        """In version 2 `weights` was a line of words, with the hash beside it."""
+        if not isinstance(content, Mapping) or not isinstance(content.get("weights"), str):
+            return content
+        sha256 = content.get("weights_sha256", "")
+        if not isinstance(sha256, str):
+            raise CacheError(f"weights_sha256 of an encoder is {shown(sha256)}: expected a sha256")
+        weights = asdict(WeightsOrigin.from_words(content["weights"], sha256))
+        return {key: value for key, value in content.items() if key != "weights_sha256"} | {"weights": weights}
 
 
 @dataclass(frozen=True)
@@ -227,19 +224,7 @@ class CacheInfo:
         Raises:
             CacheError: a missing, unknown or bad key.
         """
-        top = {key: dict for key in ("visual", "audio", "recipe", *_ENCODERS)}
-        stated = {"precision": str} if "precision" in data else {}
-        _check_keys(data, {**top, **stated}, "")
-        for key in ("visual", "audio"):
-            _check_keys(data[key], {"shape": list, "dtype": str}, f"{key}.")
-        return cls(
-            visual=TokenSpec(tuple(data["visual"]["shape"]), data["visual"]["dtype"]),
-            audio=TokenSpec(tuple(data["audio"]["shape"]), data["audio"]["dtype"]),
-            recipe=data["recipe"],
-            visual_encoder=EncoderInfo.from_content(data["visual_encoder"], "visual_encoder."),
-            audio_encoder=EncoderInfo.from_content(data["audio_encoder"], "audio_encoder."),
-            precision=data.get("precision", ""),
-        )
+        return from_table(cls, data, CacheError)
 
 
 @dataclass(frozen=True)
@@ -315,13 +300,3 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:  # any JSON value
         for key, inner in value.items()
         for path, leaf in _flat(inner, f"{prefix}.{key}" if prefix else key).items()
     }
-
-
-def _check_keys(data: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
-    for key, kind in kinds.items():
-        if key not in data:
-            raise CacheError(f'"{where}{key}" is missing')
-        if not isinstance(data[key], kind):
-            raise CacheError(f'"{where}{key}" is {data[key]!r}: expected {kind.__name__}')
-    if unknown := sorted(data.keys() - kinds.keys()):
-        raise CacheError(f'unknown key "{where}{unknown[0]}"')

@@ -181,7 +181,7 @@ class Method:
         Raises:
             ConfigError: a name or a value is not one.
         """
-        return config_from_table(self.settings, given, f"method {self.name}", "method.")
+        return config_from_table(self.settings, given, f"method {self.name}", "method")
 
 
 def cross_entropy_objective(context: StepContext) -> Objective:
