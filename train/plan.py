@@ -63,11 +63,11 @@ class Plan:
     @property
     def needs(self) -> TokenNeeds:
         """What of a clip's tokens is used: without attention no more of the visual ones than their mean."""
-        if self.method.needs is not None:
-            return self.method.needs
         modality = self.config.modality
         if modality == "audio":
             return TokenNeeds(visual="none")
+        if self.method.visual is not None:
+            return TokenNeeds(audio=modality != "visual", visual=self.method.visual)
         attention = modality == "audio-visual" and self.config.network.attention
         return TokenNeeds(audio=modality != "visual", visual="whole" if attention else "mean")
 
@@ -91,13 +91,12 @@ def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
     Raises:
         ConfigError: unknown method, modality or setting, a protocol the cache cannot serve, no such device.
     """
-    method = find_method(config.method.name)
+    method, settings = find_method(config.method.name).configured(config.method.settings)
     if config.modality not in method.modalities:
         raise ConfigError(
             f"method {config.method.name!r} has no modality {config.modality!r}; "
             f"choose {' or '.join(method.modalities)}"
         )
-    settings = method.settings_from(config.method.settings)
     complete = {name: value for name, value in asdict(settings).items() if value is not None}
     config = replace(config, method=replace(config.method, settings=complete))
     present = cache.present()
@@ -106,7 +105,7 @@ def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
     clips = group_clips(
         protocol,
         ((clip.id, clip.label, clip.split) for clip in present),
-        needs_val=config.training.select == "best_val",
+        needs_val=config.training.select == "best_val" and method.layer is not None,
     )
     _check_memory(method, protocol)
     device = _device(config.training.device)

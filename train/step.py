@@ -47,7 +47,8 @@ def train_step(
     beside = exemplar_set(memory)
     if method.replay == "joined":
         current, beside = current + beside, ClipSet((), ())
-    validated = clip_set(plan.clips.val, seen) if training.select == "best_val" else None
+    selects = training.select == "best_val" and method.layer is not None
+    validated = clip_set(plan.clips.val, seen) if selects else None
     with meter.stage("load"):
         budget = free_budget(plan.device, training.token_budget_gb)
         data, placement = _load(plan, current, beside, validated, budget)
@@ -63,7 +64,7 @@ def train_step(
         exemplars=data.exemplars,
         student=student,
         teacher=teacher,
-        head=method.head() if before is None else before.head,
+        head=method.head(settings=plan.settings) if before is None else before.head,
         exemplars_per_class=protocol.exemplars_per_class(protocol.seen(step)),
         generator=draws.generator(step),
         config=plan.config,
@@ -72,7 +73,7 @@ def train_step(
 
     def validate(clips: StepClips) -> float:
         with meter.stage("validate"):
-            return _accuracy(_classifier(context), clips)
+            return _accuracy(Classifier(student, context.head.while_training(context)), clips)
 
     with meter.stage("prepare"):
         objective = method.prepare(context)

@@ -40,9 +40,9 @@ def load_network(run: Run, step: int, device: torch.device) -> AudioVisualNetwor
         RunError: the step is not finished or its files are damaged.
         ConfigError: the run's method is one of one's own and can no longer be found.
     """
-    layer = find_method(run.config.method.name).layer
+    method, _ = find_method(run.config.method.name).configured(run.config.method.settings)
     try:
-        network = AudioVisualNetwork(NetworkShape(**run.record_table(step)["network"]), layer)
+        network = AudioVisualNetwork(NetworkShape(**run.record_table(step)["network"]), method.layer)
         weights = safetensors.torch.load_file(run.step_path(step) / "model.safetensors")
         dtype = next((weight.dtype for weight in weights.values()), network.dtype)
         network.to(dtype).load_state_dict(weights)
@@ -64,7 +64,8 @@ def load_classifier(run: Run, step: int, device: torch.device) -> Classifier:
         if run.record_table(step)["head"]:
             path = run.step_path(step) / "head.safetensors"
             kept = safetensors.torch.load_file(path, device=str(device))
-        return Classifier(network, find_method(run.config.method.name).head(**kept))
+        method, settings = find_method(run.config.method.name).configured(run.config.method.settings)
+        return Classifier(network, method.head.restored(settings, kept))
     except (OSError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise run.unreadable(step, error) from error
 
