@@ -1,4 +1,4 @@
-"""Tables parsed from JSON or TOML, as dataclasses: names, types and sizes are checked before anything is built.
+"""Parsed JSON and TOML as dataclasses: names, types and sizes are checked before anything is built.
 
 A file is data that somebody else may have written or damaged. The fields of a dataclass and their type hints
 are its schema: there is no other check of names and types. A dataclass adds what its values have to fulfil
@@ -53,7 +53,8 @@ def from_table(
         error: names key, value and what is expected there; also what `kind` refuses.
     """
     try:
-        filled: Kind = _reader(kind, finite)(table)
+        hint: Any = kind
+        filled: Kind = _reader(hint, finite)(table)
     except _Refused as refused:
         message = refused.say(_dotted((key, *refused.path) if key else refused.path))
         raise error(f"{where}: {message}" if where else message) from refused.__cause__
@@ -136,7 +137,8 @@ def _reader(hint: Any, finite: bool) -> Reader:
         return partial(_mapping, *(_reader(one, finite) for one in arguments))
     if is_dataclass(hint):
         return partial(_dataclass, hint, finite)
-    return {int: _whole, str: _text, float: partial(_number, finite)}.get(hint, partial(_instance, hint))
+    single: dict[Any, Reader] = {int: _whole, str: _text, float: partial(_number, finite)}
+    return single.get(hint, partial(_instance, hint))
 
 
 def _whole(value: Any) -> int:
@@ -197,7 +199,7 @@ def _mapping(read_key: Reader, read_value: Reader, value: Any) -> dict[Any, Any]
     }
 
 
-def _dataclass(kind: type[Any], finite: bool, value: Any) -> Any:
+def _dataclass(kind: Any, finite: bool, value: Any) -> Any:
     try:
         table = _table(kind.as_fields(value) if hasattr(kind, "as_fields") else value)
         readers, required = _fields(kind, finite)
@@ -213,7 +215,7 @@ def _dataclass(kind: type[Any], finite: bool, value: Any) -> Any:
 
 
 @cache
-def _fields(kind: type[Any], finite: bool) -> tuple[dict[str, Reader], list[str]]:
+def _fields(kind: Any, finite: bool) -> tuple[dict[str, Reader], list[str]]:
     """The readers of the fields by name, and which of them have to be there."""
     hints, own = get_type_hints(kind), fields(kind)
     required = [
@@ -228,7 +230,11 @@ def _unknown(key: str, known: Mapping[str, Any]) -> _Refused:
     near = difflib.get_close_matches(key[:MAX_SHOWN], known, n=1, cutoff=0.0)
 
     def say(name: str) -> str:
-        remedy = f"did you mean {name.removesuffix(key[:MAX_SHOWN]) + near[0]!r}?" if near else "there are none here"
+        remedy = (
+            f"did you mean {name.removesuffix(key[:MAX_SHOWN]) + near[0]!r}?"
+            if near
+            else "there are none here"
+        )
         return f"unknown key {name!r}; {remedy}"
 
     return _Refused(say, (key,))

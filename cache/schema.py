@@ -155,7 +155,9 @@ class EncoderInfo:
         if not isinstance(sha256, str):
             raise CacheError(f"weights_sha256 of an encoder is {shown(sha256)}: expected a sha256")
         weights = asdict(WeightsOrigin.from_words(content["weights"], sha256))
-        return {key: value for key, value in content.items() if key != "weights_sha256"} | {"weights": weights}
+        return {key: value for key, value in content.items() if key != "weights_sha256"} | {
+            "weights": weights
+        }
 
 
 @dataclass(frozen=True)

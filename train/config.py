@@ -142,7 +142,9 @@ class MethodConfig:
     def as_fields(cls, table: Any) -> Any:
         """In files the settings stand beside the name; lists in them become tuples."""
         if not isinstance(table, Mapping):
-            raise ConfigError(f"method = {shown(table)} is a table now: write [method] and name = {shown(table)}")
+            raise ConfigError(
+                f"method = {shown(table)} is a table now: write [method] and name = {shown(table)}"
+            )
         settings = {key: _frozen(key, value) for key, value in table.items() if key != "name"}
         return {"settings": settings} | {key: table[key] for key in ("name",) if key in table}
 

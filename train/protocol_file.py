@@ -156,4 +156,6 @@ def _check_epochs(epochs: Mapping[str, Mapping[str, Any]], where: str) -> None:
             if modality not in get_args(Modality):
                 raise ConfigError(f"{where}: unknown key {key!r}; choose {', '.join(get_args(Modality))}")
             if type(number) is not int or number < 1:
-                raise ConfigError(f"{where}: {key} = {shown(number)}; it must be a whole number of at least 1")
+                raise ConfigError(
+                    f"{where}: {key} = {shown(number)}; it must be a whole number of at least 1"
+                )

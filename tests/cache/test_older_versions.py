@@ -114,8 +114,8 @@ def test_a_line_becomes_data_and_the_same_line_again(line: str, origin: WeightsO
 def test_a_member_that_is_neither_is_refused() -> None:
     content = INFO.content()
     for weights, message in (
-        (3, 'audio_encoder.weights = 3; expected a table'),
-        ({"words": "x"}, 'audio_encoder.weights.kind is missing'),
+        (3, "audio_encoder.weights = 3; expected a table"),
+        ({"words": "x"}, "audio_encoder.weights.kind is missing"),
         ({"kind": "hub"}, "repository of an encoder's weights of kind 'hub' is empty"),
         ({"kind": "cloud"}, "audio_encoder.weights.kind = 'cloud'; choose one of random, hub, file, own"),
         ({"kind": "own", "place": "x"}, "unknown key 'audio_encoder.weights.place'"),

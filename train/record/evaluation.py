@@ -47,6 +47,11 @@ def evaluate_run(
     # Where training ran does not matter: evaluate on what is here.
     anywhere = replace(run.config, training=replace(run.config.training, device="auto"))
     plan = plan_run(cache, anywhere)
+    if (plan.protocol.classes, plan.protocol.step_sizes) != (run.facts.classes, run.facts.step_sizes):
+        raise RunError(
+            f"{run.path}: config.toml asks for other classes or steps than run.json lists; put back the one "
+            "that was changed, or train again into another --out"
+        )
     by_column = _clips_of(plan.clips, split, plan.protocol.classes)
     by_step: list[StepPredictions] = []
     for step in range(plan.protocol.steps):
