@@ -60,8 +60,8 @@ class _UserBlock:
     def __post_init__(self) -> None:
         if self.rows < 1 or not 1 <= self.id_bytes <= MAX_ID_BYTES:
             raise CacheError(
-                f"{self.rows} rows with ids of {self.id_bytes} bytes: expected 1 row or more, and ids of 1 to "
-                f"{MAX_ID_BYTES} bytes"
+                f"{self.rows} rows with ids of {self.id_bytes} bytes: expected 1 row or more, with ids of 1 "
+                f"to {MAX_ID_BYTES} bytes"
             )
 
 
