@@ -26,6 +26,7 @@ MAX_DEPTH = 20  # of values whose schema is not known
 MAX_WHOLE = 1 << 64  # magnitude of whole numbers; seeds have 64 bits
 MAX_SHOWN = 80  # characters of a value or a name in a message
 STATED = {"stated": True}  # metadata of a field that has a default in Python and must stand in a file
+BESIDE = {"beside": True}  # of a table whose keys stand beside the other fields in a file, see `as_fields`
 Kind = TypeVar("Kind")
 Reader = Callable[[Any], Any]
 
@@ -106,13 +107,13 @@ def _dotted(path: tuple[str | int, ...]) -> str:
 
 
 def _wrong(value: Any, expected: str) -> _Refused:
-    return _Refused(lambda key: f"{key or 'it'} = {shown(value)}; {expected}")
+    return _Refused(lambda key: f"{f'{key} =' if key else 'found'} {shown(value)}; {expected}")
 
 
 def shown(value: object) -> str:
     """A value as messages show it: on one line and not at length, however large or deep it is."""
     if isinstance(value, (list, tuple, Mapping)):
-        return f"a {'table' if isinstance(value, Mapping) else 'list'} of {len(value)}"
+        return f"a {'table' if isinstance(value, Mapping) else 'list'} of length {len(value)}"
     if isinstance(value, int) and abs(value) >= MAX_WHOLE:
         return f"a number of {value.bit_length()} bits"
     return repr(value[:MAX_SHOWN] if isinstance(value, str) else value)
@@ -145,7 +146,7 @@ def _whole(value: Any) -> int:
     if type(value) is not int:
         raise _wrong(value, "expected int")
     if not -MAX_WHOLE < value < MAX_WHOLE:
-        raise _wrong(value, "expected one of at most 64")
+        raise _wrong(value, "expected int of at most 64 bits")
     return value
 
 
@@ -202,28 +203,33 @@ def _mapping(read_key: Reader, read_value: Reader, value: Any) -> dict[Any, Any]
 def _dataclass(kind: Any, finite: bool, value: Any) -> Any:
     try:
         table = _table(kind.as_fields(value) if hasattr(kind, "as_fields") else value)
-        readers, required = _fields(kind, finite)
+        readers, required, beside = _fields(kind, finite)
         for key in table:
             if key not in readers:
                 raise _unknown(str(key), readers)
         if missing := [name for name in required if name not in table]:
             raise _Refused(lambda key: f"{key} is missing", (missing[0],))
-        return kind(**{key: _inside(readers[key], one, key) for key, one in table.items()})
+        values = {
+            key: readers[key](one) if key in beside else _inside(readers[key], one, key)
+            for key, one in table.items()
+        }
+        return kind(**values)
     except AvcilError as error:
         message = str(error)
         raise _Refused(lambda key: message) from error
 
 
 @cache
-def _fields(kind: Any, finite: bool) -> tuple[dict[str, Reader], list[str]]:
-    """The readers of the fields by name, and which of them have to be there."""
+def _fields(kind: Any, finite: bool) -> tuple[dict[str, Reader], list[str], set[str]]:
+    """The readers of the fields by name, which of them have to be there, and which are `BESIDE` others."""
     hints, own = get_type_hints(kind), fields(kind)
     required = [
         one.name
         for one in own
         if "stated" in one.metadata or (one.default is MISSING and one.default_factory is MISSING)
     ]
-    return {one.name: _reader(hints[one.name], finite) for one in own}, required
+    beside = {one.name for one in own if "beside" in one.metadata}
+    return {one.name: _reader(hints[one.name], finite) for one in own}, required, beside
 
 
 def _unknown(key: str, known: Mapping[str, Any]) -> _Refused:

@@ -258,10 +258,13 @@ def _read_log(path: Path) -> Iterator[tuple[str, str]]:
     *lines, _ = _read(path).split(b"\n")  # what follows the last newline was cut off: no tokens came after it
     for number, line in enumerate(lines, start=1):
         try:
-            clip_id, flag, crc = map(str, parse_json(line))
+            record = parse_json(line)
+            if not isinstance(record, list) or [type(one) for one in record] != [str] * 3:
+                raise ValueError("expected a list of id, flag and checksum")
+            clip_id, flag, crc = record
             if [crc] != [*record_checksums([[clip_id, flag]])]:
                 raise ValueError("it does not match its checksum")
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise CacheError(f"{path}, line {number}, is damaged: {error}; {_FLAGS.remedy}") from error
         yield clip_id, flag
 

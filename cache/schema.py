@@ -253,7 +253,7 @@ class CacheClip:
             if "\0" in value or size > limit or (size == 0 and name != "source"):
                 raise CacheError(f"clip {name} {value[:80]!r}: expected 1 to {limit} bytes without NUL")
         if self.split not in SPLITS:
-            raise CacheError(f"clip {self.id!r}: split {self.split!r} is not one of {', '.join(SPLITS)}")
+            raise CacheError(f"clip {self.id!r}: split {shown(self.split)} is not one of {', '.join(SPLITS)}")
 
 
 def differences(

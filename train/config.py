@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from avcil.errors import ConfigError
-from avcil.tables import from_table, shown
+from avcil.tables import BESIDE, from_table, shown
 
 Modality = Literal["audio-visual", "audio", "visual"]
 Fidelity = Literal["released", "corrected"]
@@ -136,7 +136,7 @@ class MethodConfig:
     """
 
     name: str = "avcil"
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict, metadata=BESIDE)
 
     @classmethod
     def as_fields(cls, table: Any) -> Any:

@@ -10,6 +10,7 @@ import random
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,10 +166,8 @@ def damage_info(path: Path, draw: random.Random) -> None:
     members = damaged(members, draw)
     if isinstance(members, dict) and draw.random() < 0.6:  # a shape that its own identity confirms
         own = {key: members[key] for key in members.keys() - {"format", "schema_version", "identity"}}
-        try:
+        with suppress(CacheError):
             members["identity"] = CacheInfo.from_content(own).identity
-        except CacheError:
-            pass
     path.write_bytes(sealed(members))
 
 
@@ -224,9 +223,16 @@ def damage_tensors(path: Path, draw: random.Random) -> None:
     if draw.random() < 0.3:  # of another type or shape, and still as many bytes
         one = draw.choice(list(header.values()))
         one["dtype"], factor = draw.choice([("F16", 2), ("I32", 1), ("U8", 4), ("BF16", 2), ("C64", 0.5)])
-        one["shape"] = draw.choice(
-            [[*one["shape"][:-1], int(one["shape"][-1] * factor)], [int(math.prod(one["shape"]) * factor)]]
-        ) if one["shape"] else one["shape"]
+        one["shape"] = (
+            draw.choice(
+                [
+                    [*one["shape"][:-1], int(one["shape"][-1] * factor)],
+                    [int(math.prod(one["shape"]) * factor)],
+                ]
+            )
+            if one["shape"]
+            else one["shape"]
+        )
     else:
         header = damaged(header, draw)
     text = json_text(header)

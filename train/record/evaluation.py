@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from avcil.cache import TokenCache
-from avcil.errors import RunError
+from avcil.errors import ConfigError, RunError
 from avcil.train.plan import plan_run
 from avcil.train.protocol import ClassClips, clip_set
 from avcil.train.record import metrics
@@ -46,7 +46,10 @@ def evaluate_run(
     cache = open_cache(run, cache_paths)
     # Where training ran does not matter: evaluate on what is here.
     anywhere = replace(run.config, training=replace(run.config.training, device="auto"))
-    plan = plan_run(cache, anywhere)
+    try:
+        plan = plan_run(cache, anywhere)
+    except ConfigError as error:
+        raise ConfigError(f"{run.path / 'config.toml'}: {error}") from error
     if (plan.protocol.classes, plan.protocol.step_sizes) != (run.facts.classes, run.facts.step_sizes):
         raise RunError(
             f"{run.path}: config.toml asks for other classes or steps than run.json lists; put back the one "

@@ -220,8 +220,12 @@ class Run:
             columns, labels = set(range(len(classes))), set(classes)
             if not set(record.predicted) <= columns == set(record.true):
                 raise RunError("record.json: its predictions are not of the clips of all classes seen")
-            if record.step != step or not record.exemplars.keys() | record.kept.keys() <= labels:
-                raise RunError("record.json: it is of another step, or names other classes")
+            if record.step != step:
+                raise RunError(f"record.json: step = {record.step}; expected {step}")
+            if others := sorted((record.exemplars.keys() | record.kept.keys()) - labels):
+                raise RunError(
+                    f"record.json: exemplars of {shown(others[0])}, which is none of the classes seen"
+                )
             return record
 
     def step_path(self, step: int) -> Path:

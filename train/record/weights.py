@@ -12,10 +12,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from avcil.errors import RunError
+from avcil.errors import ConfigError, RunError
 from avcil.files import first_line
+from avcil.tables import shown
 from avcil.train.methods import find_method
 from avcil.train.methods.head import Classifier
+from avcil.train.methods.method import Method
 from avcil.train.network.fused_attention import FusedAttention
 from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.plan import product_dtype
@@ -46,10 +48,9 @@ def load_network(run: Run, step: int, device: torch.device) -> AudioVisualNetwor
         RunError: the step is not finished or its files are damaged.
         ConfigError: the run's method is one of one's own and can no longer be found.
     """
-    method, _ = find_method(run.config.method.name).configured(run.config.method.settings)
+    (method, _), shape = _method(run), _shape(run, step)
     with run.reading_step(step), _tensor_errors("model.safetensors"):
         weights = safetensors.torch.load_file(run.step_path(step) / "model.safetensors")
-        shape = _shape(run, step)
         if method.layer is not None:
             _check_sizes(shape, weights)
         network = AudioVisualNetwork(shape, method.layer)
@@ -68,11 +69,10 @@ def load_classifier(run: Run, step: int, device: torch.device) -> Classifier:
         RunError: the step is not finished or its files are damaged.
         ConfigError: the run's method is one of one's own and can no longer be found.
     """
-    network, kept = load_network(run, step, device), {}
-    method, settings = find_method(run.config.method.name).configured(run.config.method.settings)
+    network, names, kept = load_network(run, step, device), run.record(step).head, {}
+    method, settings = _method(run)
     path = run.step_path(step) / "head.safetensors"
     with run.reading_step(step), _tensor_errors(path.name):
-        names = run.record(step).head
         if names or path.exists():
             kept = safetensors.torch.load_file(path, device=str(device))
         if sorted(kept) != names:
@@ -81,6 +81,14 @@ def load_classifier(run: Run, step: int, device: torch.device) -> Classifier:
         if kept:
             _check_head(classifier, device, places=3 if method.visual == "statistics" else 1)
     return classifier
+
+
+def _method(run: Run) -> tuple[Method, Any]:
+    """The run's method as its settings make it, and these; raises `ConfigError`."""
+    try:
+        return find_method(run.config.method.name).configured(run.config.method.settings)
+    except ConfigError as error:
+        raise ConfigError(f"{run.path / 'config.toml'}: {error}") from error
 
 
 def _shape(run: Run, step: int) -> NetworkShape:
@@ -99,8 +107,12 @@ def _shape(run: Run, step: int) -> NetworkShape:
         attention=run.config.network.attention,
         old_classes=old if type(old) is int and 0 <= old <= classes else 0,
     )
-    if asdict(shape) != stated:
-        raise RunError(f"record.json: network is not that of {classes} classes on the run's tokens")
+    with run.reading_step(step):
+        for key, value in asdict(shape).items():
+            if stated.get(key) != value:
+                raise RunError(
+                    f"record.json: network.{key} = {shown(stated.get(key))}; in this run it is {value}"
+                )
     return shape
 
 
