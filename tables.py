@@ -126,8 +126,7 @@ def _reader(hint: Any, finite: bool) -> Reader:
     if hint is Any:
         return _plain
     if origin in (Union, types.UnionType):
-        inner = _reader(next(one for one in arguments if one is not types.NoneType), finite)
-        return lambda value: None if value is None else inner(value)
+        return _optional(arguments, finite)
     if origin is Literal:
         return partial(_chosen, arguments)
     if origin is tuple and arguments[-1:] != (Ellipsis,):
@@ -140,6 +139,16 @@ def _reader(hint: Any, finite: bool) -> Reader:
         return partial(_dataclass, hint, finite)
     single: dict[Any, Reader] = {int: _whole, str: _text, float: partial(_number, finite)}
     return single.get(hint, partial(_instance, hint))
+
+
+def _optional(hints: tuple[Any, ...], finite: bool) -> Reader:
+    """One of the alternatives of a union: of one type and perhaps None, or of several sets of choices."""
+    known = [one for one in hints if one is not types.NoneType]
+    choices = [choice for one in known if get_origin(one) is Literal for choice in get_args(one)]
+    inner = partial(_chosen, tuple(choices)) if len(known) > 1 and choices else _reader(known[0], finite)
+    if len(known) == len(hints):
+        return inner
+    return lambda value: None if value is None else inner(value)
 
 
 def _whole(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""The description of a cache: token shapes, recipe, encoders, clips. Touches no file.
+"""The description of a cache: recipe, encoders, clips. Touches no file.
 
 Letters: T time, S space, D width. Everything here is checked when it is made, so that a value of one of
 these types can be trusted wherever it came from.
@@ -6,67 +6,21 @@ these types can be trusted wherever it came from.
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-import numpy as np
-
+from avcil.cache.token_spec import Reduction, TokenSpec
 from avcil.errors import CacheError
 from avcil.tables import STATED, from_table, shown
 
 SPLITS = ("train", "val", "test")
-DTYPES: dict[str, np.dtype[Any]] = {  # little-endian on every machine
-    "float16": np.dtype("<f2"),
-    "float32": np.dtype("<f4"),
-    "int8": np.dtype("i1"),  # visual tokens only, with a scale each: see `row.quantise`
-}
-SCALE_DTYPE = np.dtype("<f2")
 WeightsKind = Literal["random", "hub", "file", "own"]
 _ENCODERS = ("visual_encoder", "audio_encoder")
 _SHA256 = re.compile("[0-9a-f]{64}")
-MAX_AXIS = 1 << 16  # of tokens: many times what encoders give
 MAX_ID_BYTES = 1024
 MAX_TEXT_BYTES = 8192  # a label or a source; well below the csv module's limit for a field
-
-
-@dataclass(frozen=True)
-class TokenSpec:
-    """Shape and number type of one clip's tokens; an int8 token of width D has a float16 scale besides.
-
-    Raises:
-        CacheError: an empty shape, an axis below 1 or above `MAX_AXIS`, or a dtype other than those of
-            `DTYPES`.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-
-    def __post_init__(self) -> None:
-        if not self.shape or any(type(n) is not int or n < 1 for n in self.shape):
-            raise CacheError(f"token shape {self.shape!r}: expected positive whole numbers")
-        if max(self.shape) > MAX_AXIS:
-            raise CacheError(f"token shape {self.shape!r}: no axis can be longer than {MAX_AXIS}")
-        if self.dtype not in DTYPES:
-            raise CacheError(f"token dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
-
-    @property
-    def numpy_dtype(self) -> np.dtype[Any]:
-        """The number type on disk."""
-        return DTYPES[self.dtype]
-
-    @property
-    def scale_shape(self) -> tuple[int, ...] | None:
-        """Shape of one clip's scales, None where tokens have none."""
-        return self.shape[:-1] if self.dtype == "int8" else None
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one clip's tokens, with their scales."""
-        scales = 0 if self.scale_shape is None else math.prod(self.scale_shape)
-        return math.prod(self.shape) * self.numpy_dtype.itemsize + scales * SCALE_DTYPE.itemsize
 
 
 @dataclass(frozen=True)
@@ -166,9 +120,11 @@ class CacheInfo:
 
     `recipe` is anything JSON can hold under string keys; tuples in it become lists. `precision` is the
     arithmetic of the encoders (fp32, bf16, fp16), empty where unknown: their tokens differ by rounding.
+    `visual_reduction` says what became of the encoder's visual tokens where `visual` is less than all.
 
     Raises:
-        CacheError: a shape with the wrong number of axes, int8 audio, or a recipe that JSON cannot hold.
+        CacheError: a shape with the wrong number of axes, int8 audio, a recipe that JSON cannot hold, or a
+            reduction that gives other visual tokens.
     """
 
     visual: TokenSpec
@@ -177,6 +133,7 @@ class CacheInfo:
     visual_encoder: EncoderInfo
     audio_encoder: EncoderInfo
     precision: str = ""
+    visual_reduction: Reduction | None = None
 
     def __post_init__(self) -> None:
         for name, spec, axes in (("visual", self.visual, "(T, S, D)"), ("audio", self.audio, "(D,)")):
@@ -186,6 +143,8 @@ class CacheInfo:
             raise CacheError(
                 "audio token dtype 'int8': expected float16 or float32; only visual tokens are int8"
             )
+        if self.visual_reduction is not None and self.visual_reduction.spec != self.visual:
+            raise CacheError(f"visual tokens {self.visual} are not what {self.visual_reduction} gives")
         try:
             text = json.dumps(dict(self.recipe), allow_nan=False, ensure_ascii=False)
             recipe = json.loads(text.encode("utf-8"))
@@ -200,13 +159,17 @@ class CacheInfo:
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def content(self) -> dict[str, Any]:
-        """The fields as JSON holds them, without an unknown `precision` and empty texts in `weights`."""
+        """The fields as JSON holds them, without an unknown `precision`, empty texts in `weights` and what is
+        not reduced."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples become lists
         for key in _ENCODERS:
             weights = content[key]["weights"]
             content[key]["weights"] = {name: value for name, value in weights.items() if value}
         if not self.precision:
             del content["precision"]
+        reduction = content.pop("visual_reduction") or {}
+        if kept := {key: value for key, value in reduction.items() if value is not None}:
+            content["visual_reduction"] = kept
         return content
 
     def content_in_words(self) -> dict[str, Any]:

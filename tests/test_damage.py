@@ -1,8 +1,8 @@
 """Structural damage in every file of a run and a cache: one clear line, whatever the files say.
 
 The commands run in child processes with little memory to spare, which print each case before they try it: one
-that ends the process, or never ends, is named. `python tests/test_damage.py FOLDER 9 0 2000` tries all commands
-of the seeds from 0 to 1999.
+that ends the process, or never ends, is named. `python tests/test_damage.py FOLDER 9 0 2000` tries all seeds
+from 0 to 1999 with up to nine commands each.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from avcil.extract.options import ExtractOptions, build_token_encoder
 CASES, CHILDREN, COMMANDS = 150, 2, 2
 MEMORY_BYTES, SECONDS = 10**9, 5
 MOST_LINES = 8  # of an error; of predictions, one a video
+RUNS = {"run-a": "avcil", "run-b": "icarl-nme", "run-s": "slda"}
 LABELS = ("bark", "meow", "quack", "roar")
 TRAIN = ["--steps", 2, "--memory", 8, "--epochs", 1, "--device", "cpu"]
 
@@ -59,7 +60,7 @@ class Case:
 
 
 def make(folder: Path) -> None:
-    """A cache of random tokens for the demo's encoders, two finished runs and one that is not, a video."""
+    """A cache of random tokens for the demo's encoders, finished runs and one that is not, and a video."""
     info = build_token_encoder(ExtractOptions(visual_encoder="demo", audio_encoder="demo", device="cpu")).info
     clips = [
         CacheClip(f"{label} {split} {number}", label, split, "a.mp4")
@@ -75,13 +76,13 @@ def make(folder: Path) -> None:
         writer.record_failure(clips[-1].id, "corrupt", "cut short")
         writer.record_flags({ids[0]: "missing-audio"})
     append_flags(folder / "cache", {ids[1]: "missing-audio"})
-    for name, method in (("run-a", "avcil"), ("run-b", "icarl-nme")):
+    for name, method in RUNS.items():
         done = avcil("train", folder / "cache", "--out", folder / name, "--method", method, *TRAIN)
         assert done.code == 0, done.err
     shutil.copytree(folder / "run-a", folder / "run-c")
     shutil.rmtree(folder / "run-c" / "step-01")
     clip = write_clip(folder / "clip.mp4", n_frames=4, seconds=0.4)
-    for name in ("run-a", "run-b"):
+    for name in RUNS:
         for arguments in (["eval", folder / name], ["predict", folder / name, clip, "--workers", 0]):
             done = avcil(*arguments)
             assert done.code == 0, done.err
@@ -95,11 +96,10 @@ def commands(file: Path, folder: Path) -> Iterator[tuple[str, list[object]]]:
         yield "cache verify", ["cache", "verify", run, "--threads", 1]
         yield "eval", ["eval", folder / "run-a"]
         return
-    yield "compare", ["compare", folder / "run-a", folder / "run-b", folder / "run-c"]
-    if run.name != "run-c":
+    yield "compare", ["compare", *sorted(folder.glob("run*"))]
+    if run.name in RUNS:
         yield "eval", ["eval", run]
-        method = "avcil" if run.name == "run-a" else "icarl-nme"
-        yield "train", ["train", folder / "cache", "--out", run, "--method", method, *TRAIN]
+        yield "train", ["train", folder / "cache", "--out", run, "--method", RUNS[run.name], *TRAIN]
     yield "predict", ["predict", run, folder / "clip.mp4", "--workers", 0, "--device", "cpu"]
 
 

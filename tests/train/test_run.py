@@ -201,7 +201,7 @@ def test_a_head_that_cannot_classify_is_named(cache: TokenCache, tmp_path: Path)
     kept = path / "step-02" / "head.safetensors"
     means = safetensors.torch.load_file(kept)["class_means"]
     for changed, words in (
-        ({"class_means": means[:, 1:].contiguous()}, "do not fit the network"),
+        ({"class_means": means[:, 1:].contiguous()}, "the tensors cannot classify"),
         ({"class_means": means[1:].contiguous()}, "scores [1, 5] for 6 classes"),
         ({"other": means}, "holds ['other'], record.json names ['class_means']"),
     ):

@@ -52,6 +52,7 @@ class RunFacts:
         method_title: what people call the method.
         method_defaults: settings that the method has where none are given, by name.
         old_clips: which training clips of earlier classes a step is given.
+        needs: what of a clip's tokens is used, the fields of `TokenNeeds`.
         environment: what the run was begun with.
 
     Raises:
@@ -67,6 +68,7 @@ class RunFacts:
     method_title: str
     method_defaults: dict[str, Any]
     old_clips: OldClips
+    needs: dict[str, Any]
     environment: Environment
 
     def __post_init__(self) -> None:
@@ -121,6 +123,9 @@ class StepRecord:
         exemplars: clip ids of the memory that was replayed, by class label.
         kept: clip ids that the method chose for the next step's memory, by class label; empty where the
             exemplars are drawn at random before each step.
+        exemplar_bytes: of the tokens, as the cache holds them, of the clips that are kept once the step is
+            over: exemplars, drawn or chosen, or all training clips so far for a method that sees them all.
+        head_bytes: of what its head keeps beside the network.
         best_epoch: the selected epoch, from 0; -1 when the method fitted nothing.
         epochs: losses and validation accuracy of every epoch.
         predicted: predicted column of every test clip of all classes seen, in set order.
@@ -130,14 +135,16 @@ class StepRecord:
         peak_memory: the most it held at once.
 
     Raises:
-        RunError: the selected epoch is none of them, or there are predictions of other clips than the true
-            columns are of.
+        RunError: the selected epoch is none of them, a count is negative, or there are more or fewer
+            predictions than true columns.
     """
 
     step: int
     train_clips: int
     exemplars: dict[str, list[str]]
     kept: dict[str, list[str]]
+    exemplar_bytes: int
+    head_bytes: int
     best_epoch: int
     epochs: list[EpochRecord]
     predicted: list[int]
@@ -149,6 +156,9 @@ class StepRecord:
     def __post_init__(self) -> None:
         if self.best_epoch not in (range(len(self.epochs)) if self.epochs else (-1,)):
             raise RunError(f"best_epoch is {self.best_epoch}, there are {len(self.epochs)} epochs")
+        for name in ("train_clips", "exemplar_bytes", "head_bytes", "seconds"):
+            if getattr(self, name) < 0:
+                raise RunError(f"{name} is {getattr(self, name)}, less than 0")
         if len(self.predicted) != len(self.true):
             raise RunError(f"there are {len(self.predicted)} predictions of {len(self.true)} clips")
 

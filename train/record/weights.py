@@ -14,7 +14,7 @@ from torch import Tensor
 
 from avcil.errors import ConfigError, RunError
 from avcil.files import first_line
-from avcil.tables import shown
+from avcil.tables import from_table, shown
 from avcil.train.methods import find_method
 from avcil.train.methods.head import Classifier
 from avcil.train.methods.method import Method
@@ -23,7 +23,8 @@ from avcil.train.network.model import AudioVisualNetwork, NetworkShape
 from avcil.train.plan import product_dtype
 from avcil.train.record.records import StepRecord
 from avcil.train.record.run_folder import Run
-from avcil.train.tokens.batches import ResidentTokens
+from avcil.train.tokens.batches import ResidentTokens, StepTokens
+from avcil.train.tokens.loading import TokenNeeds, as_needed
 
 MAX_REASON = 300  # characters: a network lists every weight that it misses
 
@@ -78,9 +79,15 @@ def load_classifier(run: Run, step: int, device: torch.device) -> Classifier:
         if sorted(kept) != names:
             raise ValueError(f"it holds {sorted(kept)}, record.json names {names}")
         classifier = Classifier(network, method.head.restored(settings, kept))
-        if kept:
-            _check_head(classifier, device, places=3 if method.visual == "statistics" else 1)
+        _check_scores(run, classifier, device)
     return classifier
+
+
+def as_seen(run: Run, audio: Tensor, visual: Tensor, device: torch.device) -> StepTokens:
+    """What a run's classifiers use of the tokens [n, D] and [n, T, S, D] of clips; raises `RunError`."""
+    where = str(run.path / "run.json")
+    needs = from_table(TokenNeeds, run.facts.needs, RunError, where=where, key="needs")
+    return as_needed(ResidentTokens(audio, visual), needs, run.token_info, device)
 
 
 def _method(run: Run) -> tuple[Method, Any]:
@@ -132,21 +139,23 @@ def _check_sizes(shape: NetworkShape, weights: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} is {found}, expected {list(parameter.shape)}")
 
 
-def _check_head(classifier: Classifier, device: torch.device, places: int) -> None:
-    """Classify a clip of zeros with S = `places`: only a head itself knows what shapes its tensors have.
+def _check_scores(run: Run, classifier: Classifier, device: torch.device) -> None:
+    """Classify a clip of zeros: only a head itself knows what shapes its tensors have.
 
     Raises:
         ValueError: that gives no score for every class.
     """
-    shape = classifier.network.shape
-    audio = torch.zeros(1, shape.audio_width, device=device)
-    visual = torch.zeros(1, 1, places, shape.visual_width, device=device)
+    tokens, classes = run.token_info, classifier.network.shape.classes
+    audio = torch.zeros(1, *tokens.audio.shape, device=device)
+    visual = torch.zeros(1, *tokens.visual.shape, device=device)
     try:
-        scores = classifier.scores(ResidentTokens(audio, visual))
+        scores = classifier.scores(as_seen(run, audio, visual, device))
+    except RunError:
+        raise
     except Exception as error:  # whatever arithmetic makes of tensors that do not fit
-        raise ValueError(f"its tensors do not fit the network: {first_line(error)}") from error
-    if scores.shape != (1, shape.classes) or not scores.is_floating_point():
-        raise ValueError(f"it gives {scores.dtype} scores {list(scores.shape)} for {shape.classes} classes")
+        raise ValueError(f"the tensors cannot classify: {first_line(error)}") from error
+    if scores.shape != (1, classes) or not scores.is_floating_point():
+        raise ValueError(f"the tensors give {scores.dtype} scores {list(scores.shape)} for {classes} classes")
 
 
 @contextmanager
