@@ -102,7 +102,7 @@ class Predictor:
 
     def predict(
         self,
-        videos: Iterable[Path | str],
+        videos: Path | str | Iterable[Path | str],
         options: ExtractOptions | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Prediction]:
@@ -117,7 +117,8 @@ class Predictor:
         Raises:
             ManifestError: a folder without a media file.
         """
-        paths = list_videos([Path(video) for video in videos])
+        given = [videos] if isinstance(videos, Path | str) else videos
+        paths = list_videos([Path(video) for video in given])
         results = [Prediction(path, {}) for path in paths]
 
         def on_clip(clip: Clip, tokens: Tokens | DecodeError) -> None:

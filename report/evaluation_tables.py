@@ -103,7 +103,7 @@ def headline_table(result: Results) -> Table:
     rows = [
         *((_spoken(name), percent(getattr(result, name)), DEFINITIONS[name]) for name in HEADLINE),
         *((name, "", DEFINITIONS[name]) for name in ("accuracy", "forgetting")),
-        ("epoch kept", "", SELECTION[result.select]),
+        *([("epoch kept", "", SELECTION[result.select])] if result.epochs else []),
     ]
     return Table("", [Column("", "left"), Column("", bold=True), Column("", "prose")], rows)
 

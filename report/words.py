@@ -79,7 +79,7 @@ def story(result: Results) -> list[str]:
 
 
 def _task(result: Results) -> str:
-    sizes = result.step_sizes
+    sizes, learner = result.step_sizes, "network" if result.epochs else "classifier"
     if len(sizes) == 1:
         course = "all at once"
     elif len(set(sizes)) == 1:
@@ -87,7 +87,7 @@ def _task(result: Results) -> str:
     else:
         course = f"not all at once but in {len(sizes)} steps of {_listed(sizes)} classes"
     return (
-        f"A network learned to tell {_classes(len(result.classes))} of video apart "
+        f"A {learner} learned to tell {_classes(len(result.classes))} of video apart "
         f"{MODALITY_WORDS[result.modality]}, {course}."
     )
 
@@ -110,9 +110,8 @@ def _regime(result: Results) -> str:
 
 def _outcome(result: Results) -> str:
     clips = f"{result.clips} {SPLIT_WORDS[result.split]}"
-    aside = "that it never trained on" if result.split == "test" else "that chose which epoch to keep"
-    if result.split == "val" and result.select != "best_val":
-        aside = "that it never trained on"
+    chose = result.split == "val" and result.select == "best_val" and result.epochs
+    aside = "that chose which epoch to keep" if chose else "that it never trained on"
     return (
         f"In the end it names the right one of {_classes(len(result.classes))} for "
         f"{percent(result.last_accuracy)} % of {clips} {aside}; guessing would be right for "

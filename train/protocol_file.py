@@ -118,8 +118,9 @@ def load_protocol(name_or_path: str) -> ProtocolFile:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # also a number of too many digits
         raise ConfigError(f"{path}: not valid TOML: {first_line(error)}") from error
-    for former in FORMER_TABLES.keys() & table.keys():
-        raise ConfigError(f"{path}: [{former}] is now [methods.{FORMER_TABLES[former]}]; rename the table")
+    if former := [name for name in table if name in FORMER_TABLES]:
+        renamed = ", ".join(f"[{name}] is now [methods.{FORMER_TABLES[name]}]" for name in former)
+        raise ConfigError(f"{path}: {renamed}; rename the tables, or take out those of other methods")
     methods = _of_methods(table, "methods", str(path))
     epochs = _of_methods(table, "epochs", str(path))
     _check_epochs(epochs, str(path))

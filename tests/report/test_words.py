@@ -16,6 +16,7 @@ def evaluation(**changes: Any) -> Results:
         "step_sizes": [4, 4],
         "memory": 20,
         "old_clips": "exemplars",
+        "epochs": 5,
         "select": "best_val",
         "split": "test",
         "clips": 80,
@@ -46,6 +47,8 @@ def test_a_stranger_is_told_what_was_learned_and_what_guessing_gives() -> None:
         ({"average_forgetting": 0.0001}, "cost the classes of earlier ones nothing"),
         ({"split": "val"}, "validation clips that chose which epoch to keep"),
         ({"split": "val", "select": "last"}, "validation clips that it never trained on"),
+        ({"split": "val", "epochs": 0}, "validation clips that it never trained on"),
+        ({"epochs": 0}, "A classifier learned to tell 8 classes"),
     ],
 )
 def test_every_course_has_its_words(changes: dict[str, Any], words: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -42,6 +43,8 @@ def evaluate_run(
             class has no validation clips.
         CacheError: the cache is gone or damaged.
     """
+    if split not in get_args(Split):
+        raise ConfigError(f"split is {split!r}; it must be one of {', '.join(get_args(Split))}")
     run.require_finished()
     cache = open_cache(run, cache_paths)
     # Where training ran does not matter: evaluate on what is here.

@@ -118,7 +118,7 @@ class Run:
         Raises:
             RunError: `run.json` is damaged.
         """
-        from avcil.cache import CacheInfo  # and with it h5py
+        from avcil.cache import CacheInfo  # and with it numpy
 
         try:
             return CacheInfo.from_content(self.facts.tokens)
