@@ -114,11 +114,11 @@ def test_a_line_becomes_data_and_the_same_line_again(line: str, origin: WeightsO
 def test_a_member_that_is_neither_is_refused() -> None:
     content = INFO.content()
     for weights, message in (
-        (3, '"audio_encoder.weights" is 3: expected dict'),
-        ({"words": "x"}, '"audio_encoder.weights.kind" is missing'),
+        (3, "audio_encoder.weights = 3; expected a table"),
+        ({"words": "x"}, "audio_encoder.weights.kind is missing"),
         ({"kind": "hub"}, "repository of an encoder's weights of kind 'hub' is empty"),
-        ({"kind": "cloud"}, "weights of kind 'cloud'"),
-        ({"kind": "own", "place": "x"}, 'unknown key "audio_encoder.weights.place"'),
+        ({"kind": "cloud"}, "audio_encoder.weights.kind = 'cloud'; choose one of random, hub, file, own"),
+        ({"kind": "own", "place": "x"}, "unknown key 'audio_encoder.weights.place'"),
     ):
         with pytest.raises(CacheError, match=message):
             CacheInfo.from_content(

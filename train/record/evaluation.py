@@ -49,7 +49,15 @@ def evaluate_run(
     cache = open_cache(run, cache_paths)
     # Where training ran does not matter: evaluate on what is here.
     anywhere = replace(run.config, training=replace(run.config.training, device="auto"))
-    plan = plan_run(cache, anywhere)
+    try:
+        plan = plan_run(cache, anywhere)
+    except ConfigError as error:
+        raise ConfigError(f"{run.path / 'config.toml'}: {error}") from error
+    if (plan.protocol.classes, plan.protocol.step_sizes) != (run.facts.classes, run.facts.step_sizes):
+        raise RunError(
+            f"{run.path}: config.toml asks for other classes or steps than run.json lists; put back the one "
+            "that was changed, or train again into another --out"
+        )
     by_column = _clips_of(plan.clips, split, plan.protocol.classes)
     by_step: list[StepPredictions] = []
     for step in range(plan.protocol.steps):
