@@ -20,6 +20,7 @@ COLOURS = 6  # of methods, before they come round again as dashes
 LABEL_WIDTH = 96  # of a curve's label, which is cut to what fits
 LABEL_LETTERS = 14
 POINT_LETTERS = 24
+SIZES = {3: "1 kB", 6: "1 MB", 9: "1 GB", 12: "1 TB"}
 NOTHING, LEAST, MOST = 2.0, 2.3, 10.0  # log10 of bytes: where none at all stand, few, and 10 GB
 
 
@@ -135,7 +136,7 @@ def _cost_chart(modality: str, rows: Sequence[ComparisonRow], styles: Mapping[st
         title=f"Mean accuracy against memory kept, {modality}",
         description="; ".join(point.note for point in points),
         y_ticks=percent_ticks(max(0.0, min(heights) - 0.03), min(1.0, max(heights) + 0.03)),
-        x_ticks=[(NOTHING, "0"), *((power, byte_size(10**power)) for power in decades if power % 3 == 0)],
+        x_ticks=[(NOTHING, "0"), *((power, text) for power, text in SIZES.items() if power in decades)],
         x_title="kept beside the network",
         x_range=(NOTHING, decades[-1]),
         dividers=decades,

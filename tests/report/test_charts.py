@@ -82,7 +82,7 @@ def test_labels_of_points_find_room_and_what_they_say_is_text() -> None:
     assert [title.text for circle in drawn.iter("circle") for title in circle] == [one.note for one in points]
     labels = [one for one in drawn.iter("text") if one.get("class", "").startswith("tag")]
     assert [one.text for one in labels] == names
-    boxes = [(float(one.get("x", "")), float(one.get("y", "")), 6.6 * len(one.text or "")) for one in labels]
+    boxes = [(float(one.get("x", "")), float(one.get("y", "")), 7 * len(one.text or "")) for one in labels]
     for k, (x, y, width) in enumerate(boxes):
         assert x >= 0 and x + width <= WIDTH and 0 < y < HEIGHT
         for other_x, other_y, other_width in boxes[:k]:
