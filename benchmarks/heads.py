@@ -8,8 +8,8 @@
 step by step. A head is driven as a run drives it: it learns the clips of a step and scores 5000 clips of the
 classes seen. `--scale` multiplies clips, classes, widths and RanPAC's M = 10 000.
 
-`seconds` are wall seconds of learning and scoring, of the slowest method, `processor_s` its processor
-seconds; drawing features is not counted.
+`seconds` are wall seconds of learning and scoring, of the slowest method, `processor_s` its processor time;
+drawing features is not counted.
 `linearity` is |t / 2 h - 1| of the first method, where t are the processor seconds in which all clips are
 standardised and enter the sums, and h those of half of them; solving and scoring cost the same for both and
 are left out. `peak_gb` is that of the process, the features of a step included.

@@ -45,22 +45,28 @@ def whole(fraction: float) -> str:
 
 
 def in_mb(n_bytes: float) -> str:
-    """Bytes in MB (1e6), three digits, without the unit."""
+    """Bytes in MB (1e6), without the unit."""
     return short_number(n_bytes / 1e6)
 
 
 def short_number(value: float) -> str:
-    """At most three significant digits, never as a power of ten; what is below 0.0005 and not 0 says so."""
+    """Three significant digits and at most three decimals, never as a power of ten."""
+    value = float(f"{value:.3g}")
     if 0 < value < 0.0005:
         return "<0.001"
-    digits = max(0, 2 - math.floor(math.log10(value))) if value else 0
-    return f"{value:.{min(digits, 3)}f}"
+    decimals = 2 - math.floor(math.log10(value)) if value else 0
+    return f"{value:.{min(max(decimals, 0), 3)}f}"
 
 
-def size(n_bytes: float) -> str:
-    """Bytes with the unit that suits them, kB (1e3) to GB (1e9)."""
+def byte_size(n_bytes: float) -> str:
+    """Bytes with the unit that suits them: kB is 1e3, MB 1e6, GB 1e9."""
+    n_bytes = float(f"{n_bytes:.3g}")
     power = next((k for k in (3, 2, 1) if n_bytes >= 1000**k), 0)
-    return f"{short_number(n_bytes / 1000**power)} {('bytes', 'kB', 'MB', 'GB')[power]}"
+    return (
+        f"{short_number(n_bytes / 1000**power)} {('', 'k', 'M', 'G')[power]}B"
+        if power
+        else f"{n_bytes:.0f} B"
+    )
 
 
 def title(result: Results) -> str:

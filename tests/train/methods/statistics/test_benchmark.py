@@ -7,7 +7,9 @@ import pytest
 from avcil.benchmarks import heads
 
 
-def test_it_ends_with_its_numbers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_ends_with_its_numbers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ["heads", "--scale", "0.02", "--methods", "slda", "ranpac", "--threads", "1"]
     monkeypatch.setattr("sys.argv", arguments)
     heads.main()
