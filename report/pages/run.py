@@ -159,10 +159,12 @@ def _confusion(result: Results) -> HeatMap:
 def _facts(run: Run, records: Sequence[StepRecord]) -> dict[str, str]:
     made = run.facts.environment
     device = made.device if made.device != "cpu" else "none used"
+    products = f"{run.config.training.precision}; products of the attention in {made.products}"
+    trained = any(record.epochs for record in records)
     facts = {
         "method": f"{run.config.method.name}, fidelity {run.config.fidelity}",
         "tokens": f"{', '.join(run.facts.caches)} (fingerprint {run.facts.cache_fingerprint[:16]})",
-        "precision": f"{run.config.training.precision}; products of the attention in {made.products}",
+        **({"precision": products} if trained else {}),
         "graphics card": device,
         "processor": f"{made.processor}, {made.cores} cores, {made.threads} threads",
         "system": made.platform,

@@ -135,7 +135,7 @@ def test_commands_do_not_speak_of_epochs(
     shown = avcil("eval", tmp_path / "run", "--html")
     assert shown.code == 0, shown.err
     assert "epoch" not in shown.out
-    for word in ("epoch", "nan", "None", "undefined"):
+    for word in ("epoch", "attention", "nan", "None", "undefined"):
         assert word not in visible(tmp_path / "run" / "report.html"), word
 
 
