@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from avcil.errors import AvcilError
 from avcil.files import reason
 
-MAX_FILE_BYTES = 64 << 20  # of JSON: a hundred times what a run of 300 000 clips records of a step
+MAX_FILE_BYTES = 64 << 20  # of JSON: room for the ids of a million exemplars
 MAX_DEPTH = 20  # of values whose schema is not known
 MAX_WHOLE = 1 << 64  # magnitude of whole numbers; seeds have 64 bits
 MAX_SHOWN = 80  # characters of a value or a name in a message

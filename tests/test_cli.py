@@ -277,3 +277,9 @@ cli.main()
         errors = process.stderr.read()
     assert process.returncode == returned
     assert errors.startswith(message) and len(errors.splitlines()) == (0 if is_output else 1)
+
+
+def test_an_error_about_a_long_name_is_not_as_long(avcil: Callable[..., Outcome]) -> None:
+    refused = avcil("eval", "x" * 100_000)
+    assert refused.code == 2 and refused.err.count("\n") == 1 and len(refused.err) < 2100
+    assert "File name too long" in refused.err or "not a run folder" in refused.err

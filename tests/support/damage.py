@@ -59,7 +59,7 @@ ODD: list[Callable[[], Any]] = [
     lambda: ["a", "b"],
     lambda: list(range(20_000)),
     lambda: nested(30),
-    lambda: nested(400),
+    lambda: nested(200),
     lambda: DEEP,
     lambda: LONG,
     lambda: INFINITE,
