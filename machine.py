@@ -1,10 +1,22 @@
-"""What the machine lets this process use: its cores, and the control groups that bound it."""
+"""What the machine lets this process use: its cores, the control groups that bound it, a user's name."""
 
 from __future__ import annotations
 
+import getpass
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def name_the_user() -> None:
+    """Give a user id that the system has no name for a name, as `docker --user 12345` leaves it without.
+
+    torch asks for one when it is to train, for the folder of compiled kernels, and ends where there is none.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError since Python 3.13
+        os.environ["USER"] = f"uid-{os.getuid()}"
 
 
 def usable_cores(root: Path = Path("/")) -> int:

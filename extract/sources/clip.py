@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from avcil.errors import ManifestError
+from avcil.extract.sources.endings import VIDEO_ENDINGS
 
-MEDIA_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("3gp", "avi", "flv", "gif", "m2ts", "m4s", "m4v", "mkv", "mov", "mp4"),
-        *("mpeg", "mpg", "mts", "ogg", "ogv", "ts", "vob", "webm", "wmv"),
-    )
-)
-SPLIT_NAMES = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
+SPLIT_NAMES = {
+    **{name: "train" for name in ("train", "training")},
+    **{name: "val" for name in ("val", "validate", "validation", "valid")},
+    **{name: "test" for name in ("test", "testing")},
+}
+INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"  # without a width of their own
 MAX_NAME_BYTES = 200  # a file name holds 255 on most systems, and numbers and an ending are added
 _TIMED = re.compile(r"(.{11})_([0-9]{1,8})(?:_([0-9]{1,8}))?", re.DOTALL)  # YouTube's ids have 11 characters
 
@@ -64,10 +64,15 @@ def named_clip(name: str, label: str | None, split: str | None) -> ListedClip:
 
 
 def bare_name(text: str) -> str:
-    """A file's name without folders and ending; anything else as it is."""
-    name = PurePosixPath(text).name if "/" in text else text
+    """A file's name without folders, Windows' too, and ending; anything else as it is."""
+    name = PurePosixPath(text.replace("\\", "/")).name or text
     stem, dot, suffix = name.rpartition(".")
-    return stem if stem and dot + suffix.lower() in MEDIA_SUFFIXES else name
+    return stem if stem and dot + suffix.lower() in VIDEO_ENDINGS else name
+
+
+def same_letters(text: str) -> str:
+    """`text` in the form in which equal letters are equal code points, without blanks around it."""
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def checked_id(text: str, where: str) -> str:
@@ -81,17 +86,38 @@ def checked_id(text: str, where: str) -> str:
 
 
 def checked_label(text: str, where: str) -> str:
-    """A label that any table can hold; raises `ManifestError`."""
-    if why := _unusable(text):
+    """A label that any table can hold, without what cannot be seen around it; raises `ManifestError`."""
+    label = text
+    while label != (label := same_letters(label).strip(INVISIBLE)):
+        pass
+    if why := _unusable(label):
         raise ManifestError(f"{where}: label {text[:80]!r}: {why}")
-    return text
+    return label
+
+
+def require_distinct_labels(labels: Iterable[str], where: str) -> None:
+    """Raise `ManifestError` where two labels differ only in what cannot be seen."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        seen_letters = (c for c in label if c not in INVISIBLE)
+        visible = "".join(" " if unicodedata.category(c) == "Zs" else c for c in seen_letters)
+        if (other := seen.setdefault(visible, label)) != label:
+            raise ManifestError(
+                f"{where}: labels {other!a} and {label!a} look the same: write them alike for one "
+                "class, or differently for two"
+            )
 
 
 def checked_split(text: str, where: str) -> str:
-    """train, val or test, also where it is called validate or validation; raises `ManifestError`."""
-    if text not in SPLIT_NAMES:
-        raise ManifestError(f"{where}: split is {text[:80]!r}; it must be {', '.join(SPLIT_NAMES)}")
-    return SPLIT_NAMES[text]
+    """train, val or test, whatever `SPLIT_NAMES` calls them, in any case; raises `ManifestError`."""
+    if (split := split_of(text)) is None:
+        raise ManifestError(f"{where}: split is {text[:80]!r}; it must be train, val or test")
+    return split
+
+
+def split_of(name: str) -> str | None:
+    """The split that a word or a folder's name stands for, if it does."""
+    return SPLIT_NAMES.get(name.strip().lower())
 
 
 def _unusable(text: str) -> str:
