@@ -11,8 +11,9 @@ from typing import Any
 
 from avcil.errors import CacheError
 
-SCHEMA_VERSION = 3  # what is written
-READABLE_VERSIONS = (2, 3)  # 2: where weights came from was a line of text
+SCHEMA_VERSION = 4  # what is written
+# 2: where weights came from was a line of text; 3: without `visual_reduction`
+READABLE_VERSIONS = (2, 3, 4)
 _START = b'{\n  "checksum": "'
 _ZEROS = b"00000000"
 
@@ -58,7 +59,8 @@ def _check_version(version: object) -> None:
     if type(version) is not int or version < 1:
         raise CacheError(f'"schema_version" is {version!r}: expected a whole number from 1')
     if version not in READABLE_VERSIONS:
-        readable = " and ".join(map(str, READABLE_VERSIONS))
+        *others, last = map(str, READABLE_VERSIONS)
+        readable = f"{', '.join(others)} and {last}"
         remedy = "upgrade it" if version > SCHEMA_VERSION else "extract again into another folder"
         raise CacheError(
             f"the cache has schema version {version}; this avcil reads versions {readable}: {remedy}"

@@ -1,4 +1,4 @@
-"""The description of a cache: token shapes, recipe, encoders, clips. Touches no file.
+"""The description of a cache: recipe, encoders, clips. Touches no file.
 
 Letters: T time, S space, D width. Everything here is checked when it is made, so that a value of one of
 these types can be trusted wherever it came from.
@@ -6,62 +6,20 @@ these types can be trusted wherever it came from.
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
-import numpy as np
-
+from avcil.cache.token_spec import Reduction, TokenSpec
 from avcil.errors import CacheError
 
 SPLITS = ("train", "val", "test")
-DTYPES: dict[str, np.dtype[Any]] = {  # little-endian on every machine
-    "float16": np.dtype("<f2"),
-    "float32": np.dtype("<f4"),
-    "int8": np.dtype("i1"),  # visual tokens only, with a scale each: see `row.quantise`
-}
-SCALE_DTYPE = np.dtype("<f2")
 WeightsKind = Literal["random", "hub", "file", "own"]
 _ENCODERS = ("visual_encoder", "audio_encoder")
 _SHA256 = re.compile("[0-9a-f]{64}")
 MAX_ID_BYTES = 1024
 MAX_TEXT_BYTES = 8192  # a label or a source; well below the csv module's limit for a field
-
-
-@dataclass(frozen=True)
-class TokenSpec:
-    """Shape and number type of one clip's tokens; an int8 token of width D has a float16 scale besides.
-
-    Raises:
-        CacheError: an empty or non-positive shape, or a dtype other than those of `DTYPES`.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-
-    def __post_init__(self) -> None:
-        if not self.shape or any(type(n) is not int or n < 1 for n in self.shape):
-            raise CacheError(f"token shape {self.shape!r}: expected positive whole numbers")
-        if self.dtype not in DTYPES:
-            raise CacheError(f"token dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
-
-    @property
-    def numpy_dtype(self) -> np.dtype[Any]:
-        """The number type on disk."""
-        return DTYPES[self.dtype]
-
-    @property
-    def scale_shape(self) -> tuple[int, ...] | None:
-        """Shape of one clip's scales, None where tokens have none."""
-        return self.shape[:-1] if self.dtype == "int8" else None
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one clip's tokens, with their scales."""
-        scales = 0 if self.scale_shape is None else math.prod(self.scale_shape)
-        return math.prod(self.shape) * self.numpy_dtype.itemsize + scales * SCALE_DTYPE.itemsize
 
 
 @dataclass(frozen=True)
@@ -167,9 +125,11 @@ class CacheInfo:
 
     `recipe` is anything JSON can hold under string keys; tuples in it become lists. `precision` is the
     arithmetic of the encoders (fp32, bf16, fp16), empty where unknown: their tokens differ by rounding.
+    `visual_reduction` says what became of the encoder's visual tokens where `visual` is less than all.
 
     Raises:
-        CacheError: a shape with the wrong number of axes, int8 audio, or a recipe that JSON cannot hold.
+        CacheError: a shape with the wrong number of axes, int8 audio, a recipe that JSON cannot hold, or a
+            reduction that gives other visual tokens.
     """
 
     visual: TokenSpec
@@ -178,6 +138,7 @@ class CacheInfo:
     visual_encoder: EncoderInfo
     audio_encoder: EncoderInfo
     precision: str = ""
+    visual_reduction: Reduction | None = None
 
     def __post_init__(self) -> None:
         for name, spec, axes in (("visual", self.visual, "(T, S, D)"), ("audio", self.audio, "(D,)")):
@@ -187,6 +148,8 @@ class CacheInfo:
             raise CacheError(
                 "audio token dtype 'int8': expected float16 or float32; only visual tokens are int8"
             )
+        if self.visual_reduction is not None and self.visual_reduction.spec != self.visual:
+            raise CacheError(f"visual tokens {self.visual} are not what {self.visual_reduction} gives")
         try:
             text = json.dumps(dict(self.recipe), allow_nan=False, ensure_ascii=False)
             recipe = json.loads(text.encode("utf-8"))
@@ -201,13 +164,17 @@ class CacheInfo:
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def content(self) -> dict[str, Any]:
-        """The fields as JSON holds them, without an unknown `precision` and empty texts in `weights`."""
+        """The fields as JSON holds them, without an unknown `precision`, empty texts in `weights` and what is
+        not reduced."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples become lists
         for key in _ENCODERS:
             weights = content[key]["weights"]
             content[key]["weights"] = {name: value for name, value in weights.items() if value}
         if not self.precision:
             del content["precision"]
+        reduction = content.pop("visual_reduction") or {}
+        if kept := {key: value for key, value in reduction.items() if value is not None}:
+            content["visual_reduction"] = kept
         return content
 
     def content_in_words(self) -> dict[str, Any]:
@@ -228,17 +195,17 @@ class CacheInfo:
             CacheError: a missing, unknown or bad key.
         """
         top = {key: dict for key in ("visual", "audio", "recipe", *_ENCODERS)}
-        stated = {"precision": str} if "precision" in data else {}
-        _check_keys(data, {**top, **stated}, "")
-        for key in ("visual", "audio"):
-            _check_keys(data[key], {"shape": list, "dtype": str}, f"{key}.")
+        stated = {"precision": str, "visual_reduction": dict}
+        _check_keys(data, top | {key: kind for key, kind in stated.items() if key in data}, "")
+        reduction = data.get("visual_reduction")
         return cls(
-            visual=TokenSpec(tuple(data["visual"]["shape"]), data["visual"]["dtype"]),
-            audio=TokenSpec(tuple(data["audio"]["shape"]), data["audio"]["dtype"]),
+            visual=_token_spec(data["visual"], "visual."),
+            audio=_token_spec(data["audio"], "audio."),
             recipe=data["recipe"],
             visual_encoder=EncoderInfo.from_content(data["visual_encoder"], "visual_encoder."),
             audio_encoder=EncoderInfo.from_content(data["audio_encoder"], "audio_encoder."),
             precision=data.get("precision", ""),
+            visual_reduction=None if reduction is None else _reduction(reduction, "visual_reduction."),
         )
 
 
@@ -315,6 +282,17 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:  # any JSON value
         for key, inner in value.items()
         for path, leaf in _flat(inner, f"{prefix}.{key}" if prefix else key).items()
     }
+
+
+def _token_spec(data: Mapping[str, Any], where: str) -> TokenSpec:
+    _check_keys(data, {"shape": list, "dtype": str}, where)
+    return TokenSpec(tuple(data["shape"]), data["dtype"])
+
+
+def _reduction(data: Mapping[str, Any], where: str) -> Reduction:
+    stated = {"grid": int, "statistics": str}
+    _check_keys(data, {"of": dict} | {key: kind for key, kind in stated.items() if key in data}, where)
+    return Reduction(_token_spec(data["of"], f"{where}of."), data.get("grid"), data.get("statistics"))
 
 
 def _check_keys(data: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:

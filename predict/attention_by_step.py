@@ -67,6 +67,12 @@ def attention_by_step(
     Raises:
         ConfigError: the run has no attention or no linear classifier, or knows no class `label`.
     """
+    kept = run.token_info.visual_reduction
+    if kept is not None and kept.statistics is not None:
+        raise ConfigError(
+            f"{run.path}: it was trained on the {', '.join(kept.names)} of visual tokens, which have no "
+            "places and moments; attend needs a run on the tokens themselves"
+        )
     classes = run.facts.classes
     networks = [load_network(run, step, device) for step in range(last + 1)]
     if not networks[0].attends or not isinstance(networks[0].classifier, LinearLayer):

@@ -24,6 +24,7 @@ from avcil.train.methods.head import Classifier
 from avcil.train.record.run_folder import Run
 from avcil.train.record.weights import load_classifier
 from avcil.train.tokens.batches import ResidentTokens
+from avcil.train.tokens.loading import TokenNeeds, as_needed
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,9 @@ class Predictor:
         """Classify the tokens of one video (n = 1)."""
         device = self.encoder.device
         audio, visual = (torch.from_numpy(part).to(device) for part in (tokens.audio, tokens.widened()))
-        scores = self.classifier.scores(ResidentTokens(audio=audio, visual=visual))[0]
+        needs = TokenNeeds(**self.run.facts.needs)
+        seen = as_needed(ResidentTokens(audio, visual), needs, self.run.token_info, device)
+        scores = self.classifier.scores(seen)[0]
         probable = self.classifier.log_probabilities
         values = (scores.softmax(0) if probable else scores).tolist()
         ranked = sorted(zip(self.classes, values, strict=True), key=lambda pair: -pair[1])

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from avcil.cache.row import LARGEST
-from avcil.cache.schema import CacheClip, CacheInfo, TokenSpec
+from avcil.cache.schema import CacheClip, CacheInfo
+from avcil.cache.token_spec import TokenSpec
 from avcil.cache.writer import CacheWriter
 from avcil.errors import CacheError, ConfigError
 from avcil.published.features import Features, Hdf5Features

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from avcil.train.record.results import Results
 
 MODALITY_WORDS = {
@@ -40,6 +42,25 @@ def signed(fraction: float | None) -> str:
 def whole(fraction: float) -> str:
     """`signed` without a decimal."""
     return f"{round(100 * fraction)}".replace("-", "\N{MINUS SIGN}")
+
+
+def in_mb(n_bytes: float) -> str:
+    """Bytes in MB (1e6), three digits, without the unit."""
+    return short_number(n_bytes / 1e6)
+
+
+def short_number(value: float) -> str:
+    """At most three significant digits, never as a power of ten; what is below 0.0005 and not 0 says so."""
+    if 0 < value < 0.0005:
+        return "<0.001"
+    digits = max(0, 2 - math.floor(math.log10(value))) if value else 0
+    return f"{value:.{min(digits, 3)}f}"
+
+
+def size(n_bytes: float) -> str:
+    """Bytes with the unit that suits them, kB (1e3) to GB (1e9)."""
+    power = next((k for k in (3, 2, 1) if n_bytes >= 1000**k), 0)
+    return f"{short_number(n_bytes / 1000**power)} {('bytes', 'kB', 'MB', 'GB')[power]}"
 
 
 def title(result: Results) -> str:

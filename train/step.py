@@ -92,6 +92,7 @@ def train_step(
         tokens = load_once(plan.cache, test.ids, plan.needs, plan.device)
         classifier = _classifier(context)
         predicted = classifier.columns(tokens).tolist()
+    chosen = _chosen(method, context, current.ids + beside.ids)
     save_step(
         run,
         classifier,
@@ -99,7 +100,9 @@ def train_step(
             step=step,
             train_clips=len(current),
             exemplars=_by_label(protocol, memory),
-            kept=_by_label(protocol, _chosen(method, context, current.ids + beside.ids)),
+            kept=_by_label(protocol, chosen),
+            exemplar_bytes=plan.clip_bytes * _clips_kept(plan, step, chosen),
+            head_bytes=sum(tensor.nbytes for tensor in classifier.head.state().values()),
             best_epoch=fitted.best_epoch,
             epochs=fitted.epochs,
             predicted=predicted,
@@ -153,6 +156,16 @@ def _chosen(method: Method, context: StepContext, ids: tuple[str, ...]) -> dict[
         return {}
     rows_by_class = enumerate(method.choose(context))
     return {column: tuple(ids[row] for row in rows.tolist()) for column, rows in rows_by_class}
+
+
+def _clips_kept(plan: Plan, step: int, chosen: dict[int, tuple[str, ...]]) -> int:
+    """How many clips of the classes seen are kept for the time after a step."""
+    method, train = plan.method, plan.clips.train
+    if method.sees_everything:
+        return len(clip_set(train, range(plan.protocol.seen(step))))
+    if method.replays and method.choose is None:
+        chosen = random_exemplars(plan.protocol, train, plan.config.training.seed, step + 1)
+    return sum(len(set(ids)) for ids in chosen.values())
 
 
 def _by_label(protocol: Protocol, memory: dict[int, tuple[str, ...]]) -> dict[str, list[str]]:

@@ -83,7 +83,7 @@ def test_it_is_completed_by_rows_of_the_new_version(path: Path) -> None:
     assert [clip.id for clip in cache.present()] == ["one", "two", "three"]
     assert (cache.read(["one", "two", "three"]).visual[:, 0, 0, 0] == [0.5, 1, 1]).all()
     assert json.loads((path / "cache.json").read_bytes())["schema_version"] == 2
-    assert json.loads((path / "shard-00001.h5").read_bytes()[:2048])["schema_version"] == 3
+    assert json.loads((path / "shard-00001.h5").read_bytes()[:2048])["schema_version"] == 4
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
-from avcil.cache.export import Form
+from avcil.cache.operations.export import Form
 from avcil.commands import cache, evaluate, extract, options
 from avcil.extract.media.contract import Backend, Track
 from avcil.extract.recipe import RECIPES

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avcil.cache.token_spec import Statistics
 from avcil.train.config import Modality, RunConfig, config_from_table
 from avcil.train.methods.head import Head, NetworkHead
 from avcil.train.network.fused_attention import TeacherAttention
@@ -160,7 +161,7 @@ class Method:
     modalities: tuple[Modality, ...] = ALL_MODALITIES
     layer: type[OutputLayer] | None = LinearLayer
     head: type[Head] = NetworkHead
-    visual: Literal["mean", "statistics"] | None = None
+    visual: Statistics | None = None
     by_settings: Callable[[Any], Mapping[str, Any]] | None = None
     replay: Literal["none", "beside", "joined"] = "none"
     choose: Callable[[StepContext], list[Tensor]] | None = None

@@ -60,7 +60,8 @@ def evaluate_run(
         else:
             _compare_validation(run, step, by_step[-1])
         on_step(step + 1, plan.protocol.steps)
-    return measure(run.config, run.facts, by_step, split)
+    records = [run.record(step) for step in range(run.steps_done)]
+    return measure(run.config, run.facts, records, by_step, split)
 
 
 def open_cache(run: Run, cache_paths: Sequence[Path] = ()) -> TokenCache:

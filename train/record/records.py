@@ -50,6 +50,7 @@ class RunFacts:
         method_title: what people call the method.
         method_defaults: settings that the method has where none are given, by name.
         old_clips: which training clips of earlier classes a step is given.
+        needs: what of a clip's tokens is used, the fields of `TokenNeeds`.
         environment: what the run was begun with.
     """
 
@@ -62,6 +63,7 @@ class RunFacts:
     method_title: str
     method_defaults: dict[str, Any]
     old_clips: OldClips
+    needs: dict[str, Any]
     environment: Environment
 
 
@@ -104,6 +106,9 @@ class StepRecord:
         exemplars: clip ids of the memory that was replayed, by class label.
         kept: clip ids that the method chose for the next step's memory, by class label; empty where the
             exemplars are drawn at random before each step.
+        exemplar_bytes: of the tokens, as the cache holds them, of the clips that are kept once the step is
+            over: exemplars, drawn or chosen, or all training clips so far for a method that sees them all.
+        head_bytes: of what its head keeps beside the network.
         best_epoch: the selected epoch, from 0; -1 when the method fitted nothing.
         epochs: losses and validation accuracy of every epoch.
         predicted: predicted column of every test clip of all classes seen, in set order.
@@ -117,6 +122,8 @@ class StepRecord:
     train_clips: int
     exemplars: dict[str, list[str]]
     kept: dict[str, list[str]]
+    exemplar_bytes: int
+    head_bytes: int
     best_epoch: int
     epochs: list[EpochRecord]
     predicted: list[int]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from avcil.errors import ConfigError
 from avcil.train.config import RunConfig
 from avcil.train.protocol import Protocol
 from avcil.train.record import metrics
-from avcil.train.record.records import OldClips, RunFacts
+from avcil.train.record.records import OldClips, RunFacts, StepRecord
 
 if TYPE_CHECKING:
     import pandas
@@ -38,6 +38,8 @@ class Results:
         per_class: accuracy of every class after the last step.
         per_class_learned: accuracy of every class after the step it came with.
         confusion: after the last step, clips of each class (row) that were taken for each class (column).
+        memory_bytes: kept after the last step, tokens of exemplars and what the head keeps.
+        seconds_per_step: wall time, mean over the steps; another one when the same run is repeated.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Results:
     forgetting: list[float | None]
     average_forgetting: float | None
     backward_transfer: float | None
+    memory_bytes: int
+    seconds_per_step: float = field(compare=False)
 
     @property
     def summary(self) -> str:
@@ -102,9 +106,21 @@ class StepPredictions:
 
 
 def measure(
-    config: RunConfig, facts: RunFacts, by_step: Sequence[StepPredictions], split: Split = "test"
+    config: RunConfig,
+    facts: RunFacts,
+    records: Sequence[StepRecord],
+    by_step: Sequence[StepPredictions],
+    split: Split = "test",
 ) -> Results:
-    """The numbers of a finished run, from one of them per step; every class needs clips."""
+    """The numbers of a finished run.
+
+    Args:
+        config: how it was trained.
+        facts: what it was made from.
+        records: what training recorded of every step.
+        by_step: how clips were classified after every step; every class needs some.
+        split: whose clips these are.
+    """
     tasks = Protocol(facts.classes, facts.step_sizes, facts.memory).tasks
     accuracies = [metrics.accuracy(one.predicted, one.true) for one in by_step]
     matrix = [
@@ -138,6 +154,8 @@ def measure(
         forgetting=metrics.forgetting(matrix),
         average_forgetting=metrics.average_forgetting(matrix),
         backward_transfer=metrics.backward_transfer(matrix),
+        memory_bytes=records[-1].exemplar_bytes + records[-1].head_bytes,
+        seconds_per_step=sum(record.seconds for record in records) / len(records),
     )
 
 
@@ -146,13 +164,18 @@ def _of_classes(one: StepPredictions, columns: range) -> list[float]:
     return metrics.task_accuracy(one.predicted, one.true, single)
 
 
-def to_json(result: Results) -> str:
-    """The numbers with their definitions, as one JSON object with a line for every name."""
+def to_json(result: Results, *, timed: bool = True) -> str:
+    """The numbers with their definitions, as one JSON object with a line for every name.
+
+    Not `timed`, it has no seconds: the same run, repeated, has the same text.
+    """
     confused = metrics.most_confused(result.confusion, result.classes, MOST_CONFUSED)
     table: dict[str, Any] = {
         **asdict(result),
         "most_confused": [asdict(one) for one in confused],
-        "definitions": metrics.DEFINITIONS,
+        "definitions": dict(metrics.DEFINITIONS),
     }
+    if not timed:
+        del table["seconds_per_step"], table["definitions"]["seconds_per_step"]
     lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
     return "{\n" + ",\n".join(lines) + "\n}"

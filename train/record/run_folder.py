@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from avcil.cache import CacheInfo
 
 RESULTS = "results.json"
-FORMAT = 2  # of run.json, config.toml and record.json; 1, of versions up to 0.1, did not say so
+# Of run.json, config.toml and record.json. 1, of versions up to 0.1, did not say so; 2 did not say what of a
+# clip's tokens is used, nor how many bytes are kept.
+FORMAT = 3
 
 
 class Run:
@@ -177,8 +179,9 @@ class Run:
             RunError: the run is unfinished or a record is damaged.
         """
         self.require_finished()
-        records = map(self.record, range(self.steps_done))
-        return measure(self.config, self.facts, [StepPredictions(one.predicted, one.true) for one in records])
+        records = [self.record(step) for step in range(self.steps_done)]
+        by_step = [StepPredictions(one.predicted, one.true) for one in records]
+        return measure(self.config, self.facts, records, by_step)
 
     def write_results(self) -> None:
         """Write `results.json` of a finished run, unless it is there: for people and other programs alone.
@@ -186,7 +189,7 @@ class Run:
         Raises:
             RunError: as `results`.
         """
-        path, text = self.path / RESULTS, to_json(self.results)
+        path, text = self.path / RESULTS, to_json(self.results, timed=False)
         if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
             write_text(path, text)
 
