@@ -8,11 +8,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from avcil.cache.token_spec import Reduction, TokenSpec
 from avcil.errors import CacheError
+from avcil.tables import STATED, from_table, shown
 
 SPLITS = ("train", "val", "test")
 WeightsKind = Literal["random", "hub", "file", "own"]
@@ -39,7 +40,7 @@ class WeightsOrigin:
         CacheError: something else than text, an unknown kind, or a field that this kind needs is empty.
     """
 
-    kind: WeightsKind = "own"
+    kind: WeightsKind = field(default="own", metadata=STATED)
     words: str = ""
     repository: str = ""
     commit: str = ""
@@ -67,13 +68,6 @@ class WeightsOrigin:
         return f"{self.words} {self.file}" if self.kind == "file" else self.words
 
     @classmethod
-    def from_content(cls, content: Mapping[str, Any], where: str) -> "WeightsOrigin":
-        """Read the member `weights` of an encoder; raises `CacheError` for a bad key, named after `where`."""
-        stated = {one.name: str for one in fields(cls) if one.name in content}
-        _check_keys(content, {"kind": str, **stated}, where)
-        return cls(**content)
-
-    @classmethod
     def from_words(cls, words: str, sha256: str = "") -> "WeightsOrigin":
         """Read the line that caches of version 2 hold; whatever is not one of avcil's becomes `own`."""
         origin = cls("own", words, sha256=sha256)
@@ -99,7 +93,7 @@ class EncoderInfo:
 
     name: str
     fingerprint: str
-    weights: WeightsOrigin = field(default_factory=WeightsOrigin)
+    weights: WeightsOrigin = field(default_factory=WeightsOrigin, metadata=STATED)
 
     def __post_init__(self) -> None:
         _utf8("name of an encoder", self.name)
@@ -107,16 +101,17 @@ class EncoderInfo:
             raise CacheError(f"fingerprint {self.fingerprint!r} of encoder {self.name!r}: expected a sha256")
 
     @classmethod
-    def from_content(cls, content: Mapping[str, Any], where: str) -> "EncoderInfo":
-        """Read a member of `cache.json`, of version 2 too; raises `CacheError` for a bad key."""
-        if isinstance(content.get("weights"), str):  # version 2: in words, with the hash beside them
-            hashed = {"weights_sha256": str} if "weights_sha256" in content else {}
-            _check_keys(content, {"name": str, "fingerprint": str, "weights": str, **hashed}, where)
-            weights = WeightsOrigin.from_words(content["weights"], content.get("weights_sha256", ""))
-        else:
-            _check_keys(content, {"name": str, "fingerprint": str, "weights": dict}, where)
-            weights = WeightsOrigin.from_content(content["weights"], f"{where}weights.")
-        return cls(content["name"], content["fingerprint"], weights)
+    def as_fields(cls, content: Any) -> Any:
+        """In version 2 `weights` was a line of words, with the hash beside it."""
+        if not isinstance(content, Mapping) or not isinstance(content.get("weights"), str):
+            return content
+        sha256 = content.get("weights_sha256", "")
+        if not isinstance(sha256, str):
+            raise CacheError(f"weights_sha256 of an encoder is {shown(sha256)}: expected a sha256")
+        weights = asdict(WeightsOrigin.from_words(content["weights"], sha256))
+        return {key: value for key, value in content.items() if key != "weights_sha256"} | {
+            "weights": weights
+        }
 
 
 @dataclass(frozen=True)
@@ -194,19 +189,7 @@ class CacheInfo:
         Raises:
             CacheError: a missing, unknown or bad key.
         """
-        top = {key: dict for key in ("visual", "audio", "recipe", *_ENCODERS)}
-        stated = {"precision": str, "visual_reduction": dict}
-        _check_keys(data, top | {key: kind for key, kind in stated.items() if key in data}, "")
-        reduction = data.get("visual_reduction")
-        return cls(
-            visual=_token_spec(data["visual"], "visual."),
-            audio=_token_spec(data["audio"], "audio."),
-            recipe=data["recipe"],
-            visual_encoder=EncoderInfo.from_content(data["visual_encoder"], "visual_encoder."),
-            audio_encoder=EncoderInfo.from_content(data["audio_encoder"], "audio_encoder."),
-            precision=data.get("precision", ""),
-            visual_reduction=None if reduction is None else _reduction(reduction, "visual_reduction."),
-        )
+        return from_table(cls, data, CacheError)
 
 
 @dataclass(frozen=True)
@@ -233,7 +216,7 @@ class CacheClip:
             if "\0" in value or size > limit or (size == 0 and name != "source"):
                 raise CacheError(f"clip {name} {value[:80]!r}: expected 1 to {limit} bytes without NUL")
         if self.split not in SPLITS:
-            raise CacheError(f"clip {self.id!r}: split {self.split!r} is not one of {', '.join(SPLITS)}")
+            raise CacheError(f"clip {self.id!r}: split {shown(self.split)} is not one of {', '.join(SPLITS)}")
 
 
 def differences(
@@ -282,24 +265,3 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:  # any JSON value
         for key, inner in value.items()
         for path, leaf in _flat(inner, f"{prefix}.{key}" if prefix else key).items()
     }
-
-
-def _token_spec(data: Mapping[str, Any], where: str) -> TokenSpec:
-    _check_keys(data, {"shape": list, "dtype": str}, where)
-    return TokenSpec(tuple(data["shape"]), data["dtype"])
-
-
-def _reduction(data: Mapping[str, Any], where: str) -> Reduction:
-    stated = {"grid": int, "statistics": str}
-    _check_keys(data, {"of": dict} | {key: kind for key, kind in stated.items() if key in data}, where)
-    return Reduction(_token_spec(data["of"], f"{where}of."), data.get("grid"), data.get("statistics"))
-
-
-def _check_keys(data: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
-    for key, kind in kinds.items():
-        if key not in data:
-            raise CacheError(f'"{where}{key}" is missing')
-        if not isinstance(data[key], kind):
-            raise CacheError(f'"{where}{key}" is {data[key]!r}: expected {kind.__name__}')
-    if unknown := sorted(data.keys() - kinds.keys()):
-        raise CacheError(f'unknown key "{where}{unknown[0]}"')

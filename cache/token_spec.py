@@ -17,6 +17,7 @@ DTYPES: dict[str, np.dtype[Any]] = {  # little-endian on every machine
     "int8": np.dtype("i1"),  # visual tokens only, with a scale each: see `row.quantise`
 }
 SCALE_DTYPE = np.dtype("<f2")
+MAX_AXIS, MAX_VALUES = 1 << 16, 1 << 27  # many times what encoders give of a clip
 Statistics = Literal["mean", "mean-std", "mean-std-max"]
 
 
@@ -25,7 +26,8 @@ class TokenSpec:
     """Shape and number type of one clip's tokens; an int8 token of width D has a float16 scale besides.
 
     Raises:
-        CacheError: an empty or non-positive shape, or a dtype other than those of `DTYPES`.
+        CacheError: an empty shape, an axis below 1 or above `MAX_AXIS`, more than `MAX_VALUES` numbers, or a
+            dtype other than those of `DTYPES`.
     """
 
     shape: tuple[int, ...]
@@ -34,6 +36,11 @@ class TokenSpec:
     def __post_init__(self) -> None:
         if not self.shape or any(type(n) is not int or n < 1 for n in self.shape):
             raise CacheError(f"token shape {self.shape!r}: expected positive whole numbers")
+        if max(self.shape) > MAX_AXIS or math.prod(self.shape) > MAX_VALUES:
+            raise CacheError(
+                f"token shape {list(self.shape)}: expected {MAX_VALUES} numbers at most, and no axis above "
+                f"{MAX_AXIS}"
+            )
         if self.dtype not in DTYPES:
             raise CacheError(f"token dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import cast, get_args
 
 from avcil.cache import CacheInfo, EncoderInfo
 from avcil.cache.schema import differences
@@ -37,6 +37,10 @@ def build_recorded_encoder(
     reduction = info.visual_reduction
     device = device_names(device)[0]
     precision = info.precision or "auto"
+    if precision not in get_args(Precision):
+        raise EncoderError(
+            f"the tokens were made in {precision!r}; which is none of {', '.join(get_args(Precision))}"
+        )
     if precision == "fp16" and not device.startswith("cuda"):
         precision = "fp32"
     encoder = TokenEncoder.make(
@@ -58,7 +62,7 @@ def build_recorded_encoder(
 def _recipe(info: CacheInfo) -> Recipe:
     try:
         return Recipe.from_dict(info.recipe)
-    except (ValueError, TypeError) as error:
+    except (ValueError, EncoderError) as error:
         raise EncoderError(f"the tokens' recipe is none for videos ({error})") from error
 
 

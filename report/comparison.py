@@ -217,13 +217,14 @@ def _baseline(
 def _settings(run: FinishedRun) -> Settings:
     """What decides a row: the configuration without its seeds, its name, its device and its way to cut."""
     config = run.config
+    replays = run.result.old_clips == "exemplars"  # else the memory is a budget that nobody uses
     same = replace(
         config,
         name="",
         protocol=replace(config.protocol.uncut(), classes=(), order_seed=0),
         training=replace(config.training, seed=0, device=""),
     )
-    return flat_table(same) | {"protocol.memory": run.result.memory}
+    return flat_table(same) | {"protocol.memory": run.result.memory if replays else 0}
 
 
 def _seeds(config: RunConfig) -> Seeds:

@@ -191,7 +191,7 @@ def test_help_names_the_commands(avcil: Callable[..., Outcome]) -> None:
     "command",
     [
         *("extract", "train", "eval", "compare", "predict", "attend", "doctor", "demo"),
-        *("cache info", "cache verify", "cache export", "cache relabel", "cache import"),
+        *("cache info", "cache verify", "cache export", "cache pool", "cache relabel", "cache import"),
     ],
 )
 def test_help_has_an_example_and_fits_eighty_columns(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -174,7 +174,7 @@ def _by_label(protocol: Protocol, memory: dict[int, tuple[str, ...]]) -> dict[st
 
 def _classifier(context: StepContext) -> Classifier:
     """How the student classifies as it is."""
-    return Classifier(context.student, context.head.grow(context))
+    return Classifier(context.student, replace(context.head.grow(context), settings=context.settings))
 
 
 def _accuracy(classifier: Classifier, clips: StepClips) -> float:

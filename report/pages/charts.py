@@ -15,7 +15,7 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 360, 220  # a phone's column, so that letters never shrink
 LEFT, TOP, BOTTOM, INSET = 38, 12, 30, 14
 LABEL_GAP = 13  # between the labels of two lines
-LETTER = 6.6  # width of a label's letter, at most on average
+CAPITAL, LETTER = 9.6, 7.0  # widths of a label's letters, at most on average
 RADIUS = 4.5  # of a point
 MOST_POINTS = 240  # of a curve; more than the pixels it is drawn on
 
@@ -103,7 +103,7 @@ def point_chart(axes: Axes, points: Sequence[Point]) -> Markup:
         told = _tag("title", point.note)
         parts.append(_tag("circle", told, cx=x, cy=y, r=RADIUS, klass=f"point {point.style}"))
     for point, (x, y) in zip(points, places, strict=True):
-        box = _free_box(axes, x, y, LETTER * len(point.label), taken)
+        box = _free_box(axes, x, y, _width(point.label), taken)
         taken.append(box)
         parts.append(_tag("text", point.label, x=box[0], y=box[3] - 3, klass=f"tag {point.style}"))
     return _svg(axes, parts)
@@ -131,6 +131,10 @@ def _free_box(axes: Axes, x: float, y: float, width: float, taken: Sequence[Box]
         return sum(w * h for w, h in sides if w > 0 and h > 0) + LABEL_GAP * outside
 
     return min(candidates, key=overlap)
+
+
+def _width(label: str) -> float:
+    return sum(CAPITAL if letter.isupper() else LETTER for letter in label)
 
 
 def _frame(axes: Axes, at: _Scale) -> list[Markup]:

@@ -13,13 +13,14 @@ from avcil.report.pages.charts import Axes, Line, Point, line_chart, point_chart
 from avcil.report.pages.curves import percent_ticks, step_axes
 from avcil.report.pages.page import Chart, render
 from avcil.report.statistics import Sample
-from avcil.report.words import MODALITY_WORDS, in_mb, short_number, signed, size
+from avcil.report.words import MODALITY_WORDS, byte_size, in_mb, short_number, signed
 from avcil.train.record.metrics import DEFINITIONS
 
 COLOURS = 6  # of methods, before they come round again as dashes
 LABEL_WIDTH = 96  # of a curve's label, which is cut to what fits
 LABEL_LETTERS = 14
 POINT_LETTERS = 24
+SIZES = {3: "1 kB", 6: "1 MB", 9: "1 GB", 12: "1 TB"}
 NOTHING, LEAST, MOST = 2.0, 2.3, 10.0  # log10 of bytes: where none at all stand, few, and 10 GB
 
 
@@ -135,7 +136,7 @@ def _cost_chart(modality: str, rows: Sequence[ComparisonRow], styles: Mapping[st
         title=f"Mean accuracy against memory kept, {modality}",
         description="; ".join(point.note for point in points),
         y_ticks=percent_ticks(max(0.0, min(heights) - 0.03), min(1.0, max(heights) + 0.03)),
-        x_ticks=[(NOTHING, "0"), *((power, size(10**power)) for power in decades if power % 3 == 0)],
+        x_ticks=[(NOTHING, "0"), *((power, text) for power, text in SIZES.items() if power in decades)],
         x_title="kept beside the network",
         x_range=(NOTHING, decades[-1]),
         dividers=decades,
@@ -151,7 +152,7 @@ def _cost_point(row: ComparisonRow, style: str) -> Point:
     assert accuracy is not None
     kept, seconds = row.costs["memory_bytes"].mean, row.costs["seconds_per_step"].mean
     note = (
-        f"{row_title(row)}: mean accuracy {signed(accuracy.mean)} %, {size(kept)} kept, "
+        f"{row_title(row)}: mean accuracy {signed(accuracy.mean)} %, {byte_size(kept)} kept, "
         f"{short_number(seconds)} s a step, forgetting {signed(None if lost is None else lost.mean)}"
     )
     x = max(math.log10(kept), LEAST) if kept else NOTHING

@@ -104,11 +104,11 @@ def test_a_cache_says_that_it_is_reduced(info: CacheInfo) -> None:
 @pytest.mark.parametrize(
     ("reduction", "words"),
     [
-        ({}, '"visual_reduction.of" is missing'),
+        ({}, r"visual_reduction\.of is missing"),
         ({"of": {"shape": [2, 3, 5], "dtype": "float16"}, "grid": "1"}, "visual_reduction.grid"),
         (
             {"of": {"shape": [2, 3, 5], "dtype": "float16"}, "median": 1},
-            'unknown key "visual_reduction.median"',
+            "unknown key 'visual_reduction.median'",
         ),
         ({"of": {"shape": [2, 3, 5], "dtype": "float16"}, "statistics": "mean"}, "are not what mean over"),
     ],

@@ -30,6 +30,12 @@ METHODS = {  # name -> module here, and what the method is called in it
     "ncm": "statistics.gaussian:NCM",
     "slda": "statistics.gaussian:SLDA",
     "klda": "statistics.gaussian:KLDA",
+    "fecam": "statistics.fecam:FECAM",
+    "ranpac": "statistics.ridge:RANPAC",
+    "acil": "statistics.ridge:ACIL",
+    "air": "statistics.ridge:AIR",
+    "dsal": "statistics.compensated:DSAL",
+    "mmal": "statistics.compensated:MMAL",
 }
 
 

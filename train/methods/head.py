@@ -80,7 +80,7 @@ class NetworkHead(Head):
 
 @dataclass(frozen=True)
 class Classifier:
-    """How a finished step classifies, whatever its method is; from `Run.classifier`.
+    """How a finished step classifies, whatever its method is; from `load_classifier`.
 
     Attributes:
         network: the selected network; without parameters where the method trains none.

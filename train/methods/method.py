@@ -183,7 +183,7 @@ class Method:
         Raises:
             ConfigError: a name or a value is not one.
         """
-        settings = config_from_table(self.settings, given, f"method {self.name}", "method.")
+        settings = config_from_table(self.settings, given, f"method {self.name}", "method")
         return self if self.by_settings is None else replace(self, **self.by_settings(settings)), settings
 
 

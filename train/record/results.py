@@ -29,8 +29,9 @@ class Results:
         method, method_title, modality, fidelity: what was trained.
         classes: class labels in learning order.
         step_sizes: classes per step.
-        seed, epochs, select, memory, old_clips: how it was trained; `select` says which epoch of a step was
-            kept, `old_clips` which training clips of earlier classes a step was given.
+        seed, epochs, select, memory, old_clips: how it was trained; `epochs` of a step is 0 where no step
+            trained a network, `select` says which one of a step was kept, `old_clips` which training clips of
+            earlier classes a step was given.
         split: whose clips were classified, "test" or "val".
         clips: their number, of all classes.
         accuracy: A_t after every step.
@@ -138,7 +139,7 @@ def measure(
         classes=list(facts.classes),
         step_sizes=list(facts.step_sizes),
         seed=config.training.seed,
-        epochs=config.training.epochs,
+        epochs=max(len(record.epochs) for record in records),
         select=config.training.select,
         memory=facts.memory,
         old_clips=facts.old_clips,

@@ -56,7 +56,7 @@ class Ridge(Head):
         return Ridge(gram, targets, torch.linalg.solve(gram + ridge, targets))
 
     def scores(self, network: AudioVisualNetwork, tokens: StepTokens) -> Tensor:
-        assert self.weight is not None
+        assert self.weight is not None and isinstance(self.settings, RidgeSettings)
         return features(tokens) @ self.weight
 
 

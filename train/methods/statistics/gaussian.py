@@ -6,6 +6,7 @@ Letters: n clips, C classes, P features.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, Literal
@@ -74,20 +75,26 @@ class GaussianHead(StatisticsHead):
     """Classes are Gaussians around their means with one covariance for all of them, a stream."""
 
     log_probabilities: ClassVar[bool] = True
-    covariance: ClassVar[bool] = True
+    needs_scatter: ClassVar[bool] = True
 
     def with_clips(self, streams: list[Tensor], labels: Tensor, classes: int) -> dict[str, Tensor]:
         """All that is kept, with clips in the moments of what streams are mapped to."""
         kept = dict(self.kept)
         for *block, some in blocks([*streams, labels]):
             for index, x in enumerate(self.mapped(block)):
-                before = (
-                    Moments.restored(kept, f"{index}")
-                    if f"{index}.count" in kept
-                    else Moments.empty(x.shape[1], x.device, scatter=self.covariance)
-                )
-                kept |= before.added(x, some, classes).named(f"{index}")
+                kept |= self.added(kept, f"{index}", x, some, classes)
         return kept
+
+    def added(
+        self, kept: Mapping[str, Tensor], name: str, x: Tensor, labels: Tensor, classes: int
+    ) -> dict[str, Tensor]:
+        """The moments that are kept as `name`, with clips x [n, P] in them."""
+        before = (
+            Moments.restored(kept, name)
+            if f"{name}.count" in kept
+            else Moments.empty(x.shape[1], x.device, scatter=self.needs_scatter)
+        )
+        return before.added(x, labels, classes).named(name)
 
     def moments(self) -> list[Moments]:
         """Of every stream."""
@@ -108,7 +115,7 @@ class NearestClassMean(GaussianHead):
     """The nearest class mean: unit covariance."""
 
     log_probabilities: ClassVar[bool] = False
-    covariance: ClassVar[bool] = False
+    needs_scatter: ClassVar[bool] = False
 
     def linear(self, moments: list[Moments]) -> list[tuple[Tensor, Tensor]]:
         """Minus half the squared distance to m_c, up to |x|^2: x m_c - |m_c|^2 / 2."""

@@ -78,7 +78,7 @@ class StatisticsHead(Head):
 
     def scores_of(self, streams: list[Tensor]) -> Tensor:
         """Scores [n, C] of clips with these streams [n, P], not standardised."""
-        return torch.cat([self._linear(self.mapped(block)) for block in blocks(self.standardised(streams))])
+        return torch.cat([self.of_mapped(self.mapped(block)) for block in blocks(self.standardised(streams))])
 
     def begun(self, streams: list[Tensor], labels: Tensor, classes: int, seed: int) -> StatisticsHead:
         """The head before its first clip, which these are: what standardises each stream, and the seed."""
@@ -105,7 +105,8 @@ class StatisticsHead(Head):
         """What each solved map acts on, of standardised streams; here the streams."""
         return streams
 
-    def _linear(self, inputs: list[Tensor]) -> Tensor:
+    def of_mapped(self, inputs: list[Tensor]) -> Tensor:
+        """Scores [n, C] of clips from what `mapped` gives of them; here the solved maps' sum."""
         maps = [F.linear(x, self.kept[f"{k}.weight"], self.kept[f"{k}.bias"]) for k, x in enumerate(inputs)]
         return torch.stack(maps).sum(dim=0)
 
