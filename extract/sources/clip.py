@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from avcil.errors import ManifestError
 from avcil.extract.sources.endings import VIDEO_ENDINGS
+from avcil.labels import without_margins
 
 SPLIT_NAMES = {
     **{name: "train" for name in ("train", "training")},
     **{name: "val" for name in ("val", "validate", "validation", "valid")},
     **{name: "test" for name in ("test", "testing")},
 }
-INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"  # without a width of their own
 MAX_NAME_BYTES = 200  # a file name holds 255 on most systems, and numbers and an ending are added
 _TIMED = re.compile(r"(.{11})_([0-9]{1,8})(?:_([0-9]{1,8}))?", re.DOTALL)  # YouTube's ids have 11 characters
 
@@ -70,11 +69,6 @@ def bare_name(text: str) -> str:
     return stem if stem and dot + suffix.lower() in VIDEO_ENDINGS else name
 
 
-def same_letters(text: str) -> str:
-    """`text` in the form in which equal letters are equal code points, without blanks around it."""
-    return unicodedata.normalize("NFC", text).strip()
-
-
 def checked_id(text: str, where: str) -> str:
     """An id that can be part of a file name; raises `ManifestError`."""
     why = _unusable(text)
@@ -87,25 +81,10 @@ def checked_id(text: str, where: str) -> str:
 
 def checked_label(text: str, where: str) -> str:
     """A label that any table can hold, without what cannot be seen around it; raises `ManifestError`."""
-    label = text
-    while label != (label := same_letters(label).strip(INVISIBLE)):
-        pass
+    label = without_margins(text)
     if why := _unusable(label):
         raise ManifestError(f"{where}: label {text[:80]!r}: {why}")
     return label
-
-
-def require_distinct_labels(labels: Iterable[str], where: str) -> None:
-    """Raise `ManifestError` where two labels differ only in what cannot be seen."""
-    seen: dict[str, str] = {}
-    for label in labels:
-        seen_letters = (c for c in label if c not in INVISIBLE)
-        visible = "".join(" " if unicodedata.category(c) == "Zs" else c for c in seen_letters)
-        if (other := seen.setdefault(visible, label)) != label:
-            raise ManifestError(
-                f"{where}: labels {other!a} and {label!a} look the same: write them alike for one "
-                "class, or differently for two"
-            )
 
 
 def checked_split(text: str, where: str) -> str:

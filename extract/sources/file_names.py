@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from avcil.errors import ManifestError
-from avcil.extract.sources.clip import same_letters
+from avcil.labels import same_letters
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")

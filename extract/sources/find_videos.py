@@ -12,12 +12,12 @@ from avcil.extract.sources.clip import (
     SPLIT_NAMES,
     ListedClip,
     name_text,
-    same_letters,
     split_of,
     timed_name,
 )
 from avcil.extract.sources.endings import VIDEO_ENDINGS
 from avcil.extract.sources.folder_tree import read_tree
+from avcil.labels import same_letters
 
 
 @dataclass

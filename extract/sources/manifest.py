@@ -20,7 +20,7 @@ from avcil.extract.sources.annotations import (
     vggsound_likeness,
 )
 from avcil.extract.sources.authors import CLIPS_NAME, read_authors
-from avcil.extract.sources.clip import Clip, ListedClip, require_distinct_labels, split_of
+from avcil.extract.sources.clip import Clip, ListedClip, split_of
 from avcil.extract.sources.csv_table import REQUIRED_COLUMNS, csv_likeness, read_csv
 from avcil.extract.sources.file_names import FileNames
 from avcil.extract.sources.find_videos import VideoIndex
@@ -28,6 +28,7 @@ from avcil.extract.sources.folder import read_folder
 from avcil.extract.sources.listing import decoded, first_line, taken_apart
 from avcil.extract.sources.resolve import choose, resolve
 from avcil.extract.sources.splits import SplitRule
+from avcil.labels import look_alike
 
 __all__ = ["Clip", "Format", "Manifest", "SourceOptions", "read_manifest", "read_source"]
 
@@ -116,7 +117,8 @@ def read_manifest(source: Path, options: SourceOptions) -> Manifest:
         first = f", the first would be {manifest.clips[0].path}" if manifest.clips else ""
         n = len(manifest.clips) + len(manifest.unresolved)
         raise ManifestError(f"{source}: none of its {n} clips exists{first}{remedy}")
-    require_distinct_labels(dict.fromkeys(clip.label for clip in manifest.clips), str(source))
+    if pair := look_alike(clip.label for clip in manifest.clips):
+        raise ManifestError(f"{source}: labels {pair} look the same; write them alike, or differently")
     return manifest
 
 
