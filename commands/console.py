@@ -27,7 +27,7 @@ NARROW = 50  # columns; below, wrapping prose would take numbers and their names
 def print_every_letter() -> None:
     """Let an output that cannot hold a letter (ASCII, Latin-1) show it by others: as JSON does, `+-` for ±.
 
-    JSON that holds the letter itself stays JSON, and two labels do not become one.
+    Two labels do not become one.
     """
 
     def replaced(error: UnicodeError) -> tuple[str, int]:
