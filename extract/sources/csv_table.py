@@ -11,6 +11,7 @@ from avcil.errors import ManifestError
 from avcil.extract.sources.clip import Clip, checked_label, checked_split
 from avcil.extract.sources.file_names import FileNames
 from avcil.extract.sources.listing import rows
+from avcil.labels import without_margins
 
 REQUIRED_COLUMNS = ("id", "path", "label", "split")
 COLUMNS = (*REQUIRED_COLUMNS, "start_s", "end_s")
@@ -18,7 +19,11 @@ COLUMNS = (*REQUIRED_COLUMNS, "start_s", "end_s")
 
 def csv_likeness(row: Sequence[str]) -> int:
     """How many of the required columns a header names."""
-    return len(set(REQUIRED_COLUMNS) & {name.lower() for name in row})
+    return len(set(REQUIRED_COLUMNS) & set(_names(row)))
+
+
+def _names(header: Sequence[str]) -> list[str]:
+    return [without_margins(name).lower() for name in header]
 
 
 def read_csv(source: Path, folder: Path) -> list[Clip]:
@@ -57,7 +62,7 @@ def _is_comment(numbered: tuple[str, Sequence[str]]) -> bool:
 
 def _columns(header: Sequence[str], where: str) -> dict[str, int]:
     """Where the columns stand that are known here."""
-    names = [name.lower() for name in header]
+    names = _names(header)
     if missing := [name for name in REQUIRED_COLUMNS if name not in names]:
         raise ManifestError(
             f"{where}: no column {', '.join(missing)}; the first line must name "

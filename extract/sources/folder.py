@@ -43,7 +43,7 @@ def read_folder(source: Path, rule: SplitRule) -> FolderClips:
 
     Raises `ManifestError` where there are no clips.
     """
-    tree = read_tree(source, VIDEO_ENDINGS | SOUND_ENDINGS)
+    tree = read_tree(source, VIDEO_ENDINGS | SOUND_ENDINGS, repeats=True)
     files, notes = _classified(source, tree.media)
     notes += tree.notes()
     if not files:

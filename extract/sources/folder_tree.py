@@ -26,8 +26,8 @@ class FolderTree:
     """All that lies below `root`, in a stable order: a folder's files, then its folders.
 
     `media`: files with one of the endings asked for. `others`: number of other files by ending.
-    `empty_folders`: those that no media file lies in or below, the outermost of each; a link to a folder is
-    followed, once. Hidden names and those of `OF_SYSTEMS` are left out.
+    `empty_folders`: those that no media file lies in or below, the outermost of each. Hidden names and those
+    of `OF_SYSTEMS` are left out.
     """
 
     root: Path
@@ -49,23 +49,26 @@ class FolderTree:
         return notes
 
 
-def read_tree(root: Path, endings: Collection[str]) -> FolderTree:
+def read_tree(root: Path, endings: Collection[str], *, repeats: bool = False) -> FolderTree:
     """Walk a folder for files with these endings, in lower case with their dot.
 
-    Raises `ManifestError` for a folder that cannot be read.
+    Links to folders are followed, but in no circle; a folder that is reached on several ways counts once, or,
+    with `repeats`, on each of them. Raises `ManifestError` for a folder that cannot be read.
     """
     media: list[Path] = []
     others: Counter[str] = Counter()
+    walked: dict[Path, set[tuple[int, int]]] = {}  # folders, and what those on the way to them are
     seen: set[tuple[int, int]] = set()
-    walked: list[Path] = []
     for name, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
         folder = Path(name)
         status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
+        identity = (status.st_dev, status.st_ino)
+        above = walked.get(folder.parent, set()) if folder != root else set()
+        if identity in (above if repeats else seen):
             folders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
-        walked.append(folder)
+        seen.add(identity)
+        walked[folder] = above | {identity}
         folders[:] = sorted(filter(_is_of_people, folders))
         for file in sorted(filter(_is_of_people, names)):
             ending = os.path.splitext(file)[1].lower()  # noqa: PTH122

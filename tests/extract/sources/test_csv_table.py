@@ -55,6 +55,7 @@ def read(folder: Path, text: str | bytes) -> tuple[Clip, ...]:
         "\ufeff" + '"sep=;"\n' + PLAIN.replace(",", ";"),
         ",id,path,label,split\n0,a,videos/1.mp4,cat,train\n1,b,videos/2.mp4,dog,val\n",
         PLAIN.encode("utf-8-sig"),
+        "\ufeff\ufeff" + PLAIN,
         PLAIN.replace(",", "\t").encode("utf-16"),
         b"\xfe\xff" + PLAIN.encode("utf-16-be"),
         PLAIN.encode("utf-16-le"),
