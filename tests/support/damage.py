@@ -220,7 +220,7 @@ def damage_tensors(path: Path, draw: random.Random) -> None:
     if draw.random() < 0.1:
         path.write_bytes(draw.choice([0, 2**31, 2**63, len(data)]).to_bytes(8, "little") + data[8:])
         return
-    if draw.random() < 0.3:  # of another type or shape, and still as many bytes
+    if header and draw.random() < 0.3:  # of another type or shape, and still as many bytes
         one = draw.choice(list(header.values()))
         one["dtype"], factor = draw.choice([("F16", 2), ("I32", 1), ("U8", 4), ("BF16", 2), ("C64", 0.5)])
         one["shape"] = (

@@ -87,7 +87,8 @@ def as_seen(run: Run, audio: Tensor, visual: Tensor, device: torch.device) -> St
     """What a run's classifiers use of the tokens [n, D] and [n, T, S, D] of clips; raises `RunError`."""
     where = str(run.path / "run.json")
     needs = from_table(TokenNeeds, run.facts.needs, RunError, where=where, key="needs")
-    return as_needed(ResidentTokens(audio, visual), needs, run.token_info, device)
+    seen = ResidentTokens(audio if needs.audio else None, None if needs.visual == "none" else visual)
+    return as_needed(seen, needs, run.token_info, device)
 
 
 def _method(run: Run) -> tuple[Method, Any]:
