@@ -56,7 +56,7 @@ def test_a_name_is_given_where_there_is_none(error: type[Exception], monkeypatch
     for name in ("LOGNAME", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("USER", "")
-    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr("pwd.getpwuid", unknown)
     name_the_user()
     assert getpass.getuser() == f"uid-{os.getuid()}" and Path.home().is_dir()
