@@ -97,7 +97,10 @@ def test_a_link_is_followed_but_in_no_circle(tmp_path: Path) -> None:
 
 
 def test_thousands_of_clips_are_listed_in_seconds(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    for number in range(5_000):
+        (tmp_path / "cat" / f"{number}.mp4").touch()
     began_s = time.monotonic()
-    manifest = read(tmp_path, [f"cat/{number:04d}.mp4" for number in range(5_000)], SplitRule())
+    manifest = read(tmp_path, ())
     assert len(manifest.clips) == 5_000
     assert time.monotonic() - began_s < 10  # half a second on an idle core
