@@ -18,7 +18,7 @@ from avcil import __version__, rest_idle_threads
 from avcil.commands.attend import attend
 from avcil.commands.cache import app as cache
 from avcil.commands.compare import compare
-from avcil.commands.console import err, out, printable
+from avcil.commands.console import err, out, print_every_letter, printable
 from avcil.commands.demo import demo
 from avcil.commands.doctor import doctor
 from avcil.commands.evaluate import evaluate
@@ -26,6 +26,7 @@ from avcil.commands.extract import extract
 from avcil.commands.predict import predict
 from avcil.commands.train import train
 from avcil.errors import AvcilError
+from avcil.machine import name_the_user
 
 app = typer.Typer(
     name="avcil",
@@ -51,6 +52,8 @@ NO_READER = 141  # as a shell reports a program that SIGPIPE ended
 def main() -> None:
     """Entry point: an error that a user can correct is one line on standard error and exit code 2."""
     rest_idle_threads()
+    name_the_user()
+    print_every_letter()
     output = os.dup(1) if sys.stdout else -1  # rich puts another file in its place when nobody reads it
     try:
         code = app(standalone_mode=False) or 0
@@ -72,7 +75,7 @@ def main() -> None:
         words = error.format_message().replace("Value error, ", "")  # typer, before a choice it lacks
         if not words:  # no command: the help was printed
             sys.exit(2)
-        _fail(f"{words} (avcil --help lists commands, avcil COMMAND --help options)")
+        _fail(f"{words} (avcil --help lists commands, avcil COMMAND --help options){_about_dashes()}")
     if code == INTERRUPTED:  # typer hands Ctrl-C over as this code
         err.print("interrupted; give the same command again to go on")
     sys.exit(code)
@@ -98,6 +101,12 @@ def _has_no_reader(output: int) -> bool:
     poll = select.poll()
     poll.register(output, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _about_dashes() -> str:
+    """What to do about the name of a file that was taken for an option."""
+    names = [word for word in sys.argv[1:] if word.startswith("-") and Path(word).exists()]
+    return f"; a name that begins with a dash is written ./{names[0]}" if names else ""
 
 
 def _fail(message: str) -> NoReturn:

@@ -65,6 +65,7 @@ def check_all() -> list[Check]:
         ("decoding with decord", partial(_decode, "decord"), f"{REINSTALL} decord2"),
         ("cores and memory", _memory, "use --workers 1 and a smaller --batch"),
         ("free disk here", _disk, "make room, or work on another disk"),
+        ("folder for kernels", _kernels, "set TORCHINDUCTOR_CACHE_DIR to a folder that can be written"),
         ("GPU", _gpu, "install a driver for this torch (nvidia-smi says what there is), or use the CPU"),
         ("bf16 on the CPU", _bf16, "use --precision fp32, which auto chooses"),
         ("C++ compiler", _compiler, "apt-get install g++; only --compile needs it"),
@@ -159,6 +160,14 @@ def _disk() -> str:
     if free < LEAST_FREE_BYTES:
         raise _Absent(found)
     return found
+
+
+def _kernels() -> str:
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    folder = cache_dir()
+    with tempfile.TemporaryFile(dir=folder):
+        return folder
 
 
 def _gpu() -> str:

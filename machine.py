@@ -1,10 +1,25 @@
-"""What the machine lets this process use: its cores, and the control groups that bound it."""
+"""What the machine lets this process use: its cores, the control groups that bound it, a user's name."""
 
 from __future__ import annotations
 
+import getpass
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def name_the_user() -> None:
+    """Give a user id that the system does not know, as in `docker --user 12345`, a name and a home folder.
+
+    torch asks for the name when it is to train, for the folder of compiled kernels, and ends where there is
+    none; huggingface_hub asks for the folder.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError since Python 3.13
+        os.environ["USER"] = f"uid-{os.getuid()}"
+        os.environ.setdefault("HOME", tempfile.gettempdir())
 
 
 def usable_cores(root: Path = Path("/")) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from avcil.commands.cache_import import cache_import
-from avcil.commands.console import err, out, printable, show
+from avcil.commands.console import err, out, printable, show, write_json
 from avcil.commands.options import AsJson, TokenGrid
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def info(
 
     summary = summarise(TokenCache(*caches))
     if as_json:
-        out.print_json(json.dumps(asdict(summary), default=str))
+        write_json(asdict(summary))
         return
     for line in cache_lines(summary):
         out.print(printable(line), markup=False)
@@ -86,7 +85,7 @@ def verify(
         mark_missing(opened, found.bad)
     if as_json:
         content = {**asdict(found), "gb_per_s": found.gb_per_s, "repaired": repair}
-        out.print_json(json.dumps(content, default=str))
+        write_json(content)
     else:
         _show_verification(found, repair)
     if found.bad:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,7 +20,25 @@ if TYPE_CHECKING:
 # Without emoji, or the :x: of a user's path or module:NAME would be drawn as one.
 out = Console(soft_wrap=True, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+LIKE_LETTERS = {"±": "+-", "×": "x", "…": "...", "–": "-", "—": "-", "\N{MINUS SIGN}": "-"}
 NARROW = 50  # columns; below, wrapping prose would take numbers and their names away
+
+
+def print_every_letter() -> None:
+    """Let an output that cannot hold a letter (ASCII, Latin-1) show it by others: as JSON does, `+-` for ±.
+
+    Two labels do not become one.
+    """
+
+    def replaced(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        letter = error.object[error.start]
+        return LIKE_LETTERS.get(letter) or json.dumps(letter)[1:-1], error.start + 1
+
+    codecs.register_error("avcil.replaced", replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="avcil.replaced")
 
 
 def show(table: Table) -> None:
@@ -45,6 +66,11 @@ def _wraps() -> bool:
 def write(text: str) -> None:
     """Print a document as it is: typer's echo takes escape sequences out of the names in it."""
     sys.stdout.write(text)
+
+
+def write_json(content: object) -> None:
+    """Print an object as JSON in ASCII: any output can hold it, and no letter turns a terminal around."""
+    write(json.dumps(content, default=str, indent=1) + "\n")
 
 
 def show_command(command: str) -> None:

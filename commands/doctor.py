@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import typer
 
-from avcil.commands.console import out, printable
+from avcil.commands.console import out, printable, write_json
 from avcil.commands.options import AsJson
 
 MARKS = {"ok": "ok", "broken": "BROKEN", "absent": "-"}
@@ -25,9 +24,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     checks = check_all()
     if as_json:
-        typer.echo(
-            json.dumps({"works": works(checks), "checks": [asdict(check) for check in checks]}, indent=1)
-        )
+        write_json({"works": works(checks), "checks": [asdict(check) for check in checks]})
     else:
         for check in checks:
             out.print(printable(f"{MARKS[check.state]:<6} {check.name}: {check.found}"), markup=False)

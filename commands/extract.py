@@ -120,7 +120,9 @@ def extract(
 
 
 def _show_coverage(manifest: Manifest) -> None:
-    """Say which classes lack videos, the worst first; nothing if all are there."""
+    """Say what of the source is left out, and which classes lack videos, the worst first."""
+    for note in manifest.notes:
+        err.print(printable(f"note: {note}"), markup=False)
     if manifest.missing:
         n = len(manifest.clips)
         err.print(f"{len(manifest.missing)} of {n} videos are missing; there are, by class:", markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.console import err, exclusive, out, printable, write
+from avcil.commands.console import err, exclusive, out, printable, write, write_json
 from avcil.commands.options import (
     AllowMissing,
     AsJson,
@@ -57,7 +56,7 @@ def predict(
     avcil predict run holiday.mp4 clips/ --top 3
     """
     from avcil.extract.options import ExtractOptions
-    from avcil.predict.predictor import Predictor
+    from avcil.predict.predictor import Predictor, list_videos
     from avcil.predict.recorded import EncoderSource
     from avcil.report.progress import progress
 
@@ -77,10 +76,13 @@ def predict(
         device=device,
     )
     note_precision(predictor)
+    found = list_videos(videos)
+    for note in found.notes:
+        err.print(printable(f"note: {note}"), markup=False)
     with progress(err, "predicting") as show:
-        results = predictor.predict(videos, options, show)
+        results = predictor.predict(found.paths, options, show)
     if as_json:
-        typer.echo(_json(predictor, results))
+        write_json(_content(predictor, results))
     elif as_csv:
         write(_table(results, top).comma_separated())
     for result in results:
@@ -112,8 +114,7 @@ def _text(video: Path) -> str:
     return name_text(str(video))
 
 
-def _json(predictor: Predictor, results: Sequence[Prediction]) -> str:
-    """Everything, in ASCII: a name may hold marks that turn a terminal's line around."""
+def _content(predictor: Predictor, results: Sequence[Prediction]) -> dict[str, object]:
     videos = [
         {"video": _text(one.video), "error": {"kind": one.error.kind, "detail": one.error.detail}}
         if one.error is not None
@@ -121,7 +122,7 @@ def _json(predictor: Predictor, results: Sequence[Prediction]) -> str:
         for one in results
     ]
     run = _text(predictor.run.path)
-    return json.dumps({"run": run, "step": predictor.step + 1, "videos": videos}, indent=1)
+    return {"run": run, "step": predictor.step + 1, "videos": videos}
 
 
 def _table(results: Sequence[Prediction], top: int) -> Table:

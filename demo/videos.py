@@ -166,7 +166,7 @@ def write_video(path: Path, frames: np.ndarray, samples: np.ndarray, spec: DemoS
     """Write what `draw_clip` gives as H.264 and AAC; `path` appears when it is whole."""
     built = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with av.open(str(built), "w", format="mp4") as file:
+        with av.open(str(built.absolute()), "w", format="mp4") as file:
             picture = file.add_stream("libx264", rate=spec.fps, options=_X264)
             picture.width, picture.height, picture.pix_fmt = spec.width, spec.height, "yuv420p"
             picture.codec_context.thread_count = 1  # the same bytes on every machine

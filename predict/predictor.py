@@ -13,7 +13,9 @@ from avcil.errors import DecodeError, ManifestError, RunError
 from avcil.extract.in_memory import EncodedClip, encode_clip, encode_clips
 from avcil.extract.options import ExtractOptions
 from avcil.extract.sources.clip import Clip, name_text
-from avcil.extract.sources.find_videos import media_files_below
+from avcil.extract.sources.endings import VIDEO_ENDINGS
+from avcil.extract.sources.file_names import FileNames
+from avcil.extract.sources.folder_tree import read_tree
 from avcil.extract.tokens import TokenEncoder
 from avcil.predict.attention_by_step import VideoAttention, attention_by_step
 from avcil.predict.attention_maps import Reduction
@@ -118,7 +120,7 @@ class Predictor:
             ManifestError: a folder without a media file.
         """
         given = [videos] if isinstance(videos, Path | str) else videos
-        paths = list_videos([Path(video) for video in given])
+        paths = list_videos([Path(video) for video in given]).paths
         results = [Prediction(path, {}) for path in paths]
 
         def on_clip(clip: Clip, tokens: Tokens | DecodeError) -> None:
@@ -152,7 +154,8 @@ class Predictor:
     def encode(self, video: Path, options: ExtractOptions) -> EncodedClip:
         """Decode and encode one video in this process; raises `ManifestError` where that fails."""
         try:
-            return encode_clip(_clip(name_text(video.name), video), self.encoder, options)
+            clip = _clip(name_text(video.name), FileNames().meant(video))
+            return encode_clip(clip, self.encoder, options)
         except DecodeError as error:
             raise ManifestError(f"{video}: {error}") from error
 
@@ -163,15 +166,28 @@ class Predictor:
         return attention_by_step(self.run, tokens, self.encoder.device, self.step, reduction, label)
 
 
-def list_videos(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are, folders as their media files; raises `ManifestError` for a folder without."""
-    videos: list[Path] = []
-    for path in paths:
-        found = list(media_files_below(path)) if path.is_dir() else [path]
-        if not found:
-            raise ManifestError(f"{path}: no videos below this folder")
-        videos += found
-    return videos
+@dataclass(frozen=True)
+class FoundVideos:
+    """Video files, and what else lies in the folders that they were found in, in lines for people."""
+
+    paths: list[Path]
+    notes: list[str]
+
+
+def list_videos(paths: Sequence[Path]) -> FoundVideos:
+    """Files as they are, folders as their video files; raises `ManifestError` for a folder without."""
+    found = FoundVideos([], [])
+    names = FileNames()
+    for path in map(names.meant, paths):
+        if not path.is_dir():
+            found.paths.append(path)
+            continue
+        tree = read_tree(path, VIDEO_ENDINGS)
+        if not tree.media:
+            raise ManifestError("; ".join([f"{path}: no videos below this folder", *tree.notes()]))
+        found.paths.extend(tree.media)
+        found.notes.extend(tree.notes())
+    return found
 
 
 def _clip(clip_id: str, video: Path) -> Clip:

@@ -122,7 +122,7 @@ def as_json(comparisons: Sequence[Comparison]) -> str:
     """Everything, as one JSON object with the definitions of the metrics; numbers are fractions."""
     definitions = {name: DEFINITIONS[name] for name in (*METRICS, *COSTS)}
     content = {"comparisons": [asdict(one) for one in comparisons], "definitions": definitions}
-    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    return json.dumps(content, indent=1) + "\n"
 
 
 FORMATS: dict[str, Callable[[Sequence[Comparison]], str]] = {

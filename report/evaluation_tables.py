@@ -156,7 +156,7 @@ def paper_table(result: Results) -> Table:
 
 
 FORMATS: dict[str, Callable[[Results], str]] = {
-    "json": lambda result: to_json(result) + "\n",
+    "json": lambda result: to_json(result, ascii_only=True) + "\n",
     "csv": lambda result: numbers_table(result).comma_separated(),
     "latex": lambda result: paper_table(result).latex() + "\n",
 }

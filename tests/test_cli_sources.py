@@ -62,3 +62,33 @@ def test_an_unknown_format_is_one_line(
     assert (
         code == 2 and "'--format': 'avi' is not one of 'auto', 'folder'" in shown and shown.count("\n") == 1
     )
+
+
+def test_what_a_folder_holds_besides_clips_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cat/take 12:30.mp4", "dog/more/1.mp4", "loose.mp4"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_clip(tmp_path / "videos" / name, n_frames=4, seconds=0.3)
+    (tmp_path / "videos" / "cat" / "x.part").touch()
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "extract", "videos", "--out", "cache", *ENCODERS) == 0
+    shown = capsys.readouterr()
+    assert "2 clips encoded" in shown.out
+    assert shown.err.splitlines() == [
+        "note: videos: clips left out because they lie in no class folder: 1 (loose.mp4)",
+        "note: videos: files left out by their endings: 1 (1 .part)",
+    ]
+
+
+@pytest.mark.parametrize("name", ["-3B32lodo2M.mp4", "--PQM4-hqg.mp4"])
+def test_a_name_that_begins_with_a_dash(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "extract", name, "--out", "cache") == 2
+    assert "./" not in capsys.readouterr().err
+    Path(name).touch()
+    assert run(monkeypatch, "extract", name, "--out", "cache") == 2
+    shown = capsys.readouterr().err
+    assert f"a name that begins with a dash is written ./{name}" in shown and shown.count("\n") == 1

@@ -10,6 +10,7 @@ import torch
 
 from avcil.cache import TokenCache
 from avcil.errors import ConfigError
+from avcil.labels import look_alike
 from avcil.train.config import Precision, RunConfig
 from avcil.train.methods import find_method
 from avcil.train.methods.method import Method
@@ -107,6 +108,10 @@ def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
     config = replace(config, method=replace(config.method, settings=complete))
     present = cache.present()
     labels = list(dict.fromkeys(clip.label for clip in cache.clips))
+    if pair := look_alike(labels):
+        raise ConfigError(
+            f"labels {pair} look the same and would be two classes; avcil cache relabel makes them one"
+        )
     protocol = build_protocol(config.protocol, labels)
     clips = group_clips(
         protocol,

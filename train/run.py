@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from avcil.machine import name_the_user
 from avcil.train.draws import Draws
 from avcil.train.plan import Plan
 from avcil.train.record.environment import describe_environment
@@ -54,6 +55,7 @@ def train_run(
         RunError: `out` holds something else, or another process is training it.
         CacheError: tokens cannot be read.
     """
+    name_the_user()
     protocol, config = plan.protocol, plan.config
     draws = draws or Draws(config.training.seed)
     method = plan.method

@@ -35,7 +35,7 @@ CONFIGS = {
     )
 }
 # The norm of the tokens is not used, see `AudioTransformer`.
-OUTSIDE = ("decoder", "mask_token", "norm.", "head.")
+OUTSIDE = ("decoder", "mask_token", "norm.", "head.", "cls_head.")
 NAMES = {"attn.qkv": "attention.qkv", "attn.proj": "attention.out", "mlp.fc1": "up", "mlp.fc2": "down"}
 
 
@@ -69,7 +69,8 @@ def read_audiomae(path: Path) -> WeightFile:
     """
     file = file_in(path) if path.is_dir() else path
     ours: State = {}
-    for key, value in read_tensors(file).items():
+    for name, value in read_tensors(file).items():
+        key = name.removeprefix("encoder.")
         if key.startswith(OUTSIDE):
             continue
         if key == "patch_embed.proj.weight":

@@ -16,7 +16,7 @@ from avcil.extract.encoders.weights import FOLDER_FILES, WeightFile
 from avcil.files import first_line
 
 NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
-FILE_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+FILE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 # What a name means where no revision is given, so that it means the same tomorrow. Others are `main`.
 PINNED = {
     "MCG-NJU/videomae-base": "dc740ceda42fce44faed2ea03c6d447db72f6af9",
@@ -47,7 +47,7 @@ def locate(weights: str, *, with_config: bool) -> Located:
     """
     path = Path(weights)
     name = NAME.fullmatch(weights)
-    if path.exists() or name is None or path.suffix in FILE_SUFFIXES:
+    if path.exists() or name is None or path.suffix.lower() in FILE_SUFFIXES:
         return Located(path)
     repository = name["repository"]
     revision = name["revision"] or PINNED.get(repository)

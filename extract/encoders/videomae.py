@@ -42,7 +42,7 @@ CONFIGS = {
     )
 }
 # What lies beside the encoder: the decoder of pre-training, the heads of fine-tuning.
-OUTSIDE = ("decoder.", "encoder_to_decoder.", "mask_token", "classifier.", "head.", "fc_norm.")
+OUTSIDE = ("decoder.", "encoder_to_decoder.", "mask_token", "classifier.", "head.", "fc_norm.", "cls_head.")
 POSITIONS = "embeddings.position_embeddings"  # fixed, recomputed here; stored by some versions only
 HF_DEFAULTS = {  # of transformers.VideoMAEConfig: a config.json need not repeat them
     "image_size": 224,

@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ State = dict[str, Tensor]
 
 HASH_BYTES = 2**24  # read at once
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")  # as Hugging Face names them, the better one first
+# Under what programs keep their tensors, and what they put before their names: DataParallel, torch.compile,
+# Lightning, OpenMMLab.
+TABLES = ("module", "model", "state_dict", "model_state_dict")
+WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
+_LISTED = " or ".join(map(repr, TABLES))
 RANDOM_SEED = 0
 RANDOM_PATCH_GAIN = 3.0  # of random patch filters against the positions added to them
 
@@ -63,29 +69,67 @@ def file_in(folder: Path) -> Path:
 
 
 def read_tensors(path: Path) -> State:
-    """Read a table of tensors: a `.safetensors` file, or a torch file's `model`, `module` or the whole of it.
+    """Read a table of tensors: a `.safetensors` file, or a torch file, whole or one of its `TABLES`.
 
-    Raises `EncoderError` for a file that is missing, or cannot be read without running code.
+    Names come without what programs put before them (`WRAPPERS`). Raises `EncoderError` for a file that is
+    missing, cannot be read without running code, or holds something else beside its tensors.
     """
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        # Original checkpoints carry their command line, a Namespace of plain values.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix.lower() == ".safetensors":
+            content: object = load_file(path)
+        else:
+            # Original checkpoints carry their command line, a Namespace of plain values.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise EncoderError(f"{path}: no such weights file") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise EncoderError(
-            f"{path}: not a weights file that can be read safely ({first_line(error)})"
+            f"{path}: not a weights file that can be read safely ({_refused(error)})"
         ) from error
-    tables = [content.get("module"), content.get("model"), content] if isinstance(content, dict) else []
-    for table in tables:
-        if isinstance(table, dict) and table and all(isinstance(value, Tensor) for value in table.values()):
-            if not all(isinstance(key, str) for key in table):
-                raise EncoderError(f"{path}: the names of its tensors are not text")
-            return table
-    raise EncoderError(f"{path}: no table of tensors in it, neither at the top nor under 'model' or 'module'")
+    table = _table(content)
+    if not _has_tensors(table):
+        raise EncoderError(f"{path}: no table of tensors in it, neither at the top nor under {_LISTED}")
+    if not all(isinstance(key, str) for key in table):
+        raise EncoderError(f"{path}: the names of its tensors are not text")
+    if others := {key: value for key, value in table.items() if not isinstance(value, Tensor)}:
+        key, value = next(iter(others.items()))
+        raise EncoderError(
+            f"{path}: {key!r} among its tensors is of type {type(value).__name__}; save them alone, "
+            "as torch.save(model.state_dict(), FILE) does"
+        )
+    return _unwrapped(table, path)
+
+
+def _table(content: object) -> dict[Any, Any]:
+    """The table that holds the tensors: one that programs keep them in, at any depth, or the whole."""
+    if not isinstance(content, dict):
+        return {}
+    inner = (_table(content.get(name)) for name in TABLES)
+    return next((table for table in inner if _has_tensors(table)), content)
+
+
+def _has_tensors(table: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in table.values())
+
+
+def _unwrapped(table: State, path: Path) -> State:
+    """Take away from the names what stands before them, as often as it does."""
+    state: State = {}
+    for name, value in table.items():
+        while (wrapper := next(filter(name.startswith, WRAPPERS), None)) is not None:
+            name = name.removeprefix(wrapper)
+        if name in state:
+            raise EncoderError(f"{path}: {name!r} is in it twice, under several of {', '.join(WRAPPERS)}")
+        state[name] = value
+    return state
+
+
+def _refused(error: Exception) -> str:
+    """What could not be read: of torch's pages of advice only the object that it refused."""
+    if refused := re.search(r"(?:GLOBAL|class|function) ([\w.]+\.\w+)", str(error)):
+        return f"it holds a {refused[1]}, which is no tensor; save model.state_dict() alone"
+    return first_line(error)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from avcil.errors import ManifestError
@@ -13,6 +14,8 @@ from avcil.extract.sources.clip import (
     checked_label,
     checked_split,
     named_clip,
+    split_of,
+    timed_name,
 )
 from avcil.extract.sources.listing import lines, rows, seconds
 
@@ -65,11 +68,21 @@ def _ave_file(path: Path, split: str | None) -> list[ListedClip]:
     return clips
 
 
+def vggsound_likeness(row: Sequence[str]) -> int:
+    """Whether a row is a clip of VGGSound's, or its header."""
+    is_clip = len(row) == 4 and row[1].removesuffix(".0").isdecimal() and split_of(row[3]) is not None
+    return int(is_clip or (len(row) == 4 and _is_vggsound_header(row) and "time_start" not in row))
+
+
+def _is_vggsound_header(row: Sequence[str]) -> bool:
+    return row[0].lower().replace(" ", "_") in ("youtube_id", "ytid")
+
+
 def read_vggsound(source: Path) -> list[ListedClip]:
     """VGGSound: `youtube_id,start_seconds,label,split` without header, or with one."""
     clips = []
-    for where, row in rows(source):
-        if row[0].lower().replace(" ", "_") in ("youtube_id", "ytid"):
+    for where, row in rows(source, vggsound_likeness):
+        if _is_vggsound_header(row):
             continue
         if len(row) != 4:
             raise ManifestError(
@@ -84,6 +97,13 @@ def read_vggsound(source: Path) -> list[ListedClip]:
     return clips
 
 
+def kinetics_likeness(row: Sequence[str]) -> int:
+    """Whether a row is the header of Kinetics' CSV, or begins with an id with times."""
+    names = {name.lower() for name in row}
+    is_listed = bool(row) and timed_name(bare_name(row[0])) is not None
+    return int({"youtube_id", "time_start"} <= names or is_listed)
+
+
 def read_kinetics(source: Path) -> list[ListedClip]:
     """Kinetics: CSV `label,youtube_id,time_start,time_end,split`, or ids, one a line.
 
@@ -92,7 +112,7 @@ def read_kinetics(source: Path) -> list[ListedClip]:
     lists, `.csv` or `.txt`; a list of that name is of that split unless it says otherwise.
     """
     if source.is_file():
-        return _kinetics_file(source, SPLIT_NAMES.get(source.stem.lower()))
+        return _kinetics_file(source, split_of(source.stem))
     names = _names(source)
     found = [
         (names[name + suffix], split)
@@ -108,7 +128,7 @@ def read_kinetics(source: Path) -> list[ListedClip]:
 def _kinetics_file(path: Path, split: str | None) -> list[ListedClip]:
     clips = []
     columns: dict[str, int] | None = None
-    for number, (where, row) in enumerate(rows(path)):
+    for number, (where, row) in enumerate(rows(path, _kinetics_row_likeness)):
         names = [field.lower() for field in row]
         if number == 0 and "youtube_id" in names:
             if missing := [name for name in KINETICS_COLUMNS if name not in names]:
@@ -116,6 +136,8 @@ def _kinetics_file(path: Path, split: str | None) -> list[ListedClip]:
                     f"{where}: no column {', '.join(missing)}; Kinetics' own test list has no labels, "
                     "its validation list has"
                 )
+            if repeated := [name for name in (*KINETICS_COLUMNS, "split") if names.count(name) > 1]:
+                raise ManifestError(f"{where}: column {repeated[0]} stands there twice; remove one")
             columns = {name: names.index(name) for name in (*KINETICS_COLUMNS, "split") if name in names}
             n_columns = len(names)
         elif columns is None:
@@ -125,6 +147,10 @@ def _kinetics_file(path: Path, split: str | None) -> list[ListedClip]:
         else:
             clips.append(_kinetics_row({name: row[i] for name, i in columns.items()}, split, where))
     return clips
+
+
+def _kinetics_row_likeness(row: Sequence[str]) -> int:
+    return kinetics_likeness(row) or int(len(row) == 3 and split_of(row[2]) is not None)
 
 
 def _kinetics_row(row: dict[str, str], split: str | None, where: str) -> ListedClip:
@@ -140,8 +166,8 @@ def _listed_id(row: list[str], split: str | None, where: str) -> ListedClip:
     if len(row) > 3:
         raise ManifestError(f"{where}: {len(row)} fields; expected an id, or id,label or id,label,split")
     name, label, part = (*row, "", "")[:3]
-    folder = name.rpartition("/")[0].rpartition("/")[2]
-    if not label and folder and folder.lower() not in SPLIT_NAMES:
+    folder = name.replace("\\", "/").rpartition("/")[0].rpartition("/")[2]
+    if not label and folder and split_of(folder) is None:
         label = folder
     known_split = checked_split(part, where) if part else split
     known_label = checked_label(label, where) if label else None

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from avcil.errors import CacheError, ManifestError
@@ -65,6 +66,10 @@ def _labels(path: Path) -> dict[int, str]:
         if number in labels:
             raise ManifestError(f"{path}: class {number} has two labels, {labels[number]!r} and {label!r}")
         labels[number] = checked_label(label, str(path))
+    if repeated := [label for label, count in Counter(labels.values()).items() if count > 1]:
+        raise ManifestError(
+            f"{path}: label {repeated[0]!r} has several class ids, apart from blanks around it"
+        )
     return labels
 
 

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from avcil.errors import ManifestError
+from avcil.extract.sources.endings import VIDEO_ENDINGS
+from avcil.labels import without_margins
 
-MEDIA_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("3gp", "avi", "flv", "gif", "m2ts", "m4s", "m4v", "mkv", "mov", "mp4"),
-        *("mpeg", "mpg", "mts", "ogg", "ogv", "ts", "vob", "webm", "wmv"),
-    )
-)
-SPLIT_NAMES = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
+SPLIT_NAMES = {
+    **{name: "train" for name in ("train", "training")},
+    **{name: "val" for name in ("val", "validate", "validation", "valid")},
+    **{name: "test" for name in ("test", "testing")},
+}
 MAX_NAME_BYTES = 200  # a file name holds 255 on most systems, and numbers and an ending are added
 _TIMED = re.compile(r"(.{11})_([0-9]{1,8})(?:_([0-9]{1,8}))?", re.DOTALL)  # YouTube's ids have 11 characters
 
@@ -64,10 +63,10 @@ def named_clip(name: str, label: str | None, split: str | None) -> ListedClip:
 
 
 def bare_name(text: str) -> str:
-    """A file's name without folders and ending; anything else as it is."""
-    name = PurePosixPath(text).name if "/" in text else text
+    """A file's name without folders, Windows' too, and ending; anything else as it is."""
+    name = PurePosixPath(text.replace("\\", "/")).name or text
     stem, dot, suffix = name.rpartition(".")
-    return stem if stem and dot + suffix.lower() in MEDIA_SUFFIXES else name
+    return stem if stem and dot + suffix.lower() in VIDEO_ENDINGS else name
 
 
 def checked_id(text: str, where: str) -> str:
@@ -81,17 +80,23 @@ def checked_id(text: str, where: str) -> str:
 
 
 def checked_label(text: str, where: str) -> str:
-    """A label that any table can hold; raises `ManifestError`."""
-    if why := _unusable(text):
+    """A label that any table can hold, without what cannot be seen around it; raises `ManifestError`."""
+    label = without_margins(text)
+    if why := _unusable(label):
         raise ManifestError(f"{where}: label {text[:80]!r}: {why}")
-    return text
+    return label
 
 
 def checked_split(text: str, where: str) -> str:
-    """train, val or test, also where it is called validate or validation; raises `ManifestError`."""
-    if text not in SPLIT_NAMES:
-        raise ManifestError(f"{where}: split is {text[:80]!r}; it must be {', '.join(SPLIT_NAMES)}")
-    return SPLIT_NAMES[text]
+    """train, val or test, whatever `SPLIT_NAMES` calls them, in any case; raises `ManifestError`."""
+    if (split := split_of(text)) is None:
+        raise ManifestError(f"{where}: split is {text[:80]!r}; it must be train, val or test")
+    return split
+
+
+def split_of(name: str) -> str | None:
+    """The split that a word or a folder's name stands for, if it does."""
+    return SPLIT_NAMES.get(name.strip().lower())
 
 
 def _unusable(text: str) -> str:

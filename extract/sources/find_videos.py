@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from avcil.errors import ManifestError
-from avcil.extract.sources.clip import MEDIA_SUFFIXES, SPLIT_NAMES, ListedClip, name_text, timed_name
+from avcil.extract.sources.clip import (
+    SPLIT_NAMES,
+    ListedClip,
+    name_text,
+    split_of,
+    timed_name,
+)
+from avcil.extract.sources.endings import VIDEO_ENDINGS
+from avcil.extract.sources.folder_tree import read_tree
+from avcil.labels import same_letters
 
 
 @dataclass
@@ -25,9 +32,10 @@ class VideoIndex:
     def __post_init__(self) -> None:
         if not self.root.is_dir():
             raise ManifestError(f"{self.root}: no such folder of videos; name it with --videos")
-        for path in media_files_below(self.root):
-            self._by_stem[path.stem].append(path)
-            if timed := timed_name(path.stem):
+        for path in read_tree(self.root, VIDEO_ENDINGS).media:
+            stem = same_letters(path.stem)
+            self._by_stem[stem].append(path)
+            if timed := timed_name(stem):
                 self._by_start[timed[:2]].append(path)
                 self._by_video[timed[0]].append(path)
 
@@ -54,33 +62,32 @@ class VideoIndex:
     def folder_label(self, path: Path) -> str | None:
         """The class folder that a file lies in, if it does."""
         name = name_text(path.parent.name)
-        return None if path.parent == self.root or name.lower() in SPLIT_NAMES else name
+        return None if path.parent == self.root or split_of(name) else name
 
     def folder_split(self, path: Path) -> str | None:
         """The split folder that a file lies in, if it does."""
-        parts = [part.lower() for part in path.relative_to(self.root).parts[:-1]]
-        return next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), None)
+        return next(filter(None, map(split_of, path.relative_to(self.root).parts[:-1])), None)
 
     def _candidates(self, clip: ListedClip, alone: bool) -> Iterator[list[Path]]:
-        yield self._by_stem.get(clip.id, [])
-        start = clip.start
+        start, video = clip.start, same_letters(clip.video)
+        yield self._by_stem.get(same_letters(clip.id), [])
         if start is None:
-            yield self._by_stem.get(clip.video, [])
-            yield self._by_video.get(clip.video, [])
+            yield self._by_stem.get(video, [])
+            yield self._by_video.get(video, [])
             return
         ends = ("",) if clip.end is None else (f"_{clip.end:06d}", f"_{clip.end}", "")
         for end in ends:
-            yield self._by_stem.get(f"{clip.video}_{start:06d}{end}", [])
-            yield self._by_stem.get(f"{clip.video}_{start}{end}", [])
+            yield self._by_stem.get(f"{video}_{start:06d}{end}", [])
+            yield self._by_stem.get(f"{video}_{start}{end}", [])
         for unit in (1, 1000):  # seconds, milliseconds
             if unit == 1 or start:
                 yield [
                     path
-                    for path in self._by_start.get((clip.video, start * unit), [])
+                    for path in self._by_start.get((video, start * unit), [])
                     if _same_end(path, clip.end, unit)
                 ]
         if alone:
-            yield self._by_stem.get(clip.video, [])
+            yield self._by_stem.get(video, [])
 
     def _choose(self, paths: list[Path], clip: ListedClip) -> Path:
         for name in (clip.label, clip.split):
@@ -107,19 +114,4 @@ def _same_end(path: Path, end: int | None, unit: int) -> bool:
 
 def _folded(name: str) -> str:
     """Class folders often have `_` for a blank, other case, or another form of the same letters."""
-    return unicodedata.normalize("NFC", name).replace("_", " ").casefold().strip()
-
-
-def media_files_below(root: Path) -> Iterable[Path]:
-    """All media files, links to folders followed once, hidden names left out; in a stable order."""
-    seen: set[tuple[int, int]] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES:  # noqa: PTH122
-                yield Path(folder, name)
+    return same_letters(name.replace("_", " ")).casefold()

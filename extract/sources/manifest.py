@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,17 +13,22 @@ from avcil.extract.sources.annotations import (
     AVE_ALL,
     AVE_HEADER,
     AVE_SETS,
+    kinetics_likeness,
     read_ave,
     read_kinetics,
     read_vggsound,
+    vggsound_likeness,
 )
 from avcil.extract.sources.authors import CLIPS_NAME, read_authors
-from avcil.extract.sources.clip import SPLIT_NAMES, Clip, ListedClip, bare_name, timed_name
-from avcil.extract.sources.csv_table import REQUIRED_COLUMNS, read_csv
+from avcil.extract.sources.clip import Clip, ListedClip, split_of
+from avcil.extract.sources.csv_table import REQUIRED_COLUMNS, csv_likeness, read_csv
+from avcil.extract.sources.file_names import FileNames
 from avcil.extract.sources.find_videos import VideoIndex
 from avcil.extract.sources.folder import read_folder
+from avcil.extract.sources.listing import decoded, first_line, taken_apart
 from avcil.extract.sources.resolve import choose, resolve
 from avcil.extract.sources.splits import SplitRule
+from avcil.labels import look_alike
 
 __all__ = ["Clip", "Format", "Manifest", "SourceOptions", "read_manifest", "read_source"]
 
@@ -70,13 +74,15 @@ class Manifest:
     """The clips of a source, in its order. Those in `missing` have no file: each fails alone, later.
 
     `unresolved`: ids that are listed and cannot become clips: no file says their class, or the source does
-    not hold them.
+    not hold them. `notes`: what else of the source is left out or taken in a way that may surprise, in lines
+    for people.
     """
 
     format: Format
     clips: tuple[Clip, ...]
     missing: tuple[Clip, ...] = ()
     unresolved: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def coverage(self) -> list[ClassCoverage]:
         """Listed and present clips by class, the smallest share present first."""
@@ -96,6 +102,7 @@ def read_manifest(source: Path, options: SourceOptions) -> Manifest:
 
     Raises `ManifestError`, one line: what is wrong, where, what to do.
     """
+    source = FileNames().meant(source)
     if not source.exists():
         raise ManifestError(
             f"{source}: no such file or folder; give a CSV, a list or a folder of class folders"
@@ -110,6 +117,8 @@ def read_manifest(source: Path, options: SourceOptions) -> Manifest:
         first = f", the first would be {manifest.clips[0].path}" if manifest.clips else ""
         n = len(manifest.clips) + len(manifest.unresolved)
         raise ManifestError(f"{source}: none of its {n} clips exists{first}{remedy}")
+    if pair := look_alike(clip.label for clip in manifest.clips):
+        raise ManifestError(f"{source}: labels {pair} look the same; write them alike, or differently")
     return manifest
 
 
@@ -121,7 +130,7 @@ def detect(source: Path) -> Format:
             return "authors"
         if names & {*AVE_SETS, AVE_ALL}:
             return "ave"
-        lists = (path for path in source.glob("*.csv") if path.stem.lower() in SPLIT_NAMES and path.is_file())
+        lists = (path for path in source.glob("*.csv") if split_of(path.stem) and path.is_file())
         return "kinetics" if any(_format_of_file(path) == "kinetics" for path in lists) else "folder"
     return "authors" if source.name == CLIPS_NAME else _format_of_file(source)
 
@@ -129,26 +138,18 @@ def detect(source: Path) -> Format:
 def _format_of_file(path: Path) -> Format:
     try:
         with path.open("rb") as file:
-            text = file.read(FIRST_BYTES).decode("utf-8-sig", "replace")
+            text = decoded(file.read(FIRST_BYTES), "replace")
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror or error})") from error
-    rows = (line.strip() for line in text.split("\n"))
-    line = next((row for row in rows if row and not row.startswith("# ")), "")
+    line = first_line(text)
     if line.startswith(AVE_HEADER) or (line.count("&") >= 4 and line.rsplit("&", 1)[1].strip().isdecimal()):
         return "ave"
-    try:
-        fields = [part.strip() for part in next(csv.reader([line], skipinitialspace=True), [])]
-    except csv.Error:
+    rows = taken_apart(line).values()
+    if any(csv_likeness(row) == len(REQUIRED_COLUMNS) for row in rows):
         return "csv"
-    if "youtube_id" in fields and "time_start" in fields:
-        return "kinetics"
-    if set(REQUIRED_COLUMNS) <= set(fields):
-        return "csv"
-    if len(fields) == 4 and fields[3] in SPLIT_NAMES and fields[1].removesuffix(".0").isdecimal():
+    if any(vggsound_likeness(row) for row in rows):
         return "vggsound"
-    if fields and timed_name(bare_name(fields[0])):
-        return "kinetics"
-    return "csv"
+    return "kinetics" if any(kinetics_likeness(row) for row in rows) else "csv"
 
 
 def _read_direct(source: Path, format: Format, options: SourceOptions) -> Manifest:
@@ -160,13 +161,16 @@ def _read_direct(source: Path, format: Format, options: SourceOptions) -> Manife
         raise ManifestError(
             f"{source}: --list goes with {', '.join(LISTS)}; leave the others out of the {format}"
         )
+    notes: list[str] = []
     if format == "folder":
         if options.videos is not None:
             raise ManifestError(f"{source}: --videos goes with a list or a CSV; a folder holds its videos")
-        clips = read_folder(source, options.split)
+        found = read_folder(source, options.split)
+        clips, notes = found.clips, found.notes
     else:
         clips = read_csv(source, options.videos or source.parent)
-    return Manifest(format, tuple(clips), tuple(clip for clip in clips if not _is_there(clip.path)))
+    missing = tuple(clip for clip in clips if not _is_there(clip.path))
+    return Manifest(format, tuple(clips), missing, notes=tuple(notes))
 
 
 def _is_there(path: Path) -> bool:
@@ -184,16 +188,19 @@ def _read_list(source: Path, format: Format, options: SourceOptions) -> Manifest
         raise ManifestError(f"{source}: --format {format} expects {wanted}")
     clips = LISTS[format](source)
     unresolved: list[str] = []
+    videos = None if options.videos is None else FileNames().meant(options.videos)
     if not clips:
         raise ManifestError(f"{source}: no clips in it; read as {format}, another format needs --format")
     if options.only is not None:
         clips, unresolved = choose(clips, options.only)
-    index = VideoIndex(options.videos or (source if source.is_dir() else source.parent))
+    index = VideoIndex(videos or (source if source.is_dir() else source.parent))
     resolved = resolve(clips, index, options.split)
     unresolved = list(dict.fromkeys(unresolved + resolved.unresolved))
+    beyond = f"{source}: clips left out beyond the counts of the split: {resolved.beyond}"
     return Manifest(
         format,
         tuple(resolved.clips),
         tuple(resolved.missing),
         tuple(unresolved),
+        (beyond,) if resolved.beyond else (),
     )

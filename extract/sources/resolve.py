@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from avcil.errors import ManifestError
-from avcil.extract.sources.clip import Clip, ListedClip, bare_name, timed_name, unique_ids
+from avcil.extract.sources.clip import Clip, ListedClip, bare_name, checked_label, timed_name, unique_ids
 from avcil.extract.sources.find_videos import VideoIndex
 from avcil.extract.sources.listing import lines
 from avcil.extract.sources.splits import SplitRule
@@ -18,12 +18,14 @@ from avcil.extract.sources.splits import SplitRule
 class ResolvedClips:
     """Clips in the order of their list, and the ids that cannot be clips: nothing says their class or split.
 
-    A clip in `missing` has no file; its path is where the file would be.
+    A clip in `missing` has no file; its path is where the file would be. `beyond`: how many are left out
+    because the split has a number of clips for their class.
     """
 
     clips: list[Clip]
     missing: list[Clip]
     unresolved: list[str]
+    beyond: int = 0
 
 
 def choose(clips: Sequence[ListedClip], path: Path) -> tuple[list[ListedClip], list[str]]:
@@ -33,7 +35,7 @@ def choose(clips: Sequence[ListedClip], path: Path) -> tuple[list[ListedClip], l
     """
     wanted: dict[str | tuple[str, int | None], list[str]] = defaultdict(list)
     for _, line in lines(path):
-        name = bare_name(line.split(",")[0].strip(' "'))
+        name = bare_name(line.split(",")[0].split("\t")[0].strip(' "'))
         wanted[name].append(name)
         if timed := timed_name(name):
             wanted[timed[:2]].append(name)
@@ -79,7 +81,7 @@ def resolve(clips: Sequence[ListedClip], index: VideoIndex, rule: SplitRule) -> 
     paths = [path or index.expected(clip) for clip, path in complete]
     resolved = _named([clip for clip, _ in complete], paths)
     missing = [clip for clip, (_, path) in zip(resolved, complete, strict=True) if path is None]
-    return ResolvedClips(resolved, missing, unresolved)
+    return ResolvedClips(resolved, missing, unresolved, len(known) - len(complete))
 
 
 def _completed(clip: ListedClip, path: Path | None, index: VideoIndex) -> ListedClip:
@@ -91,7 +93,9 @@ def _completed(clip: ListedClip, path: Path | None, index: VideoIndex) -> Listed
             f"{path}: the list names no class for it and it lies in no class folder; "
             "use class folders, lines id,label or the Kinetics CSV"
         )
-    return replace(clip, label=label, split=clip.split or index.folder_split(path))
+    return replace(
+        clip, label=checked_label(label, str(path.parent)), split=clip.split or index.folder_split(path)
+    )
 
 
 def _with_splits(

@@ -30,6 +30,7 @@ def test_a_sound_machine() -> None:
     assert done.code == 0 and "BROKEN" not in done.out
     assert "decoding with PyAV: 16 frames and 1.0 s of sound" in done.out
     assert "decoding with decord: 16 frames" in done.out
+    assert "ok     folder for kernels: " in done.out
     maker = "torchaudio; plain torch agrees" if load_torchaudio() else "plain torch, since"
     assert f"one second of sound made 98 x 128 with {maker}" in done.out
 
@@ -60,3 +61,10 @@ def test_a_torchaudio_for_another_torch_is_not_needed(tmp_path: Path) -> None:
     assert found["torchaudio"]["state"] == "absent" and "undefined symbol" in found["torchaudio"]["found"]
     assert "torch>=2.11" in found["torchaudio"]["remedy"]
     assert "98 x 128 with plain torch" in found["sound to spectrogram"]["found"]
+
+
+def test_a_folder_for_kernels_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/proc/kernels")
+    done = avcil("doctor")
+    assert done.code == 1 and "BROKEN folder for kernels" in done.out
+    assert "set TORCHINDUCTOR_CACHE_DIR to a folder that can be written" in done.out

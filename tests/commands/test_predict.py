@@ -93,3 +93,12 @@ def test_what_cannot_be_asked_is_one_line(small_demo: SmallDemo, tmp_path: Path)
     ):
         refused = avcil("predict", *arguments)
         assert refused.code == 2 and words in refused.err and refused.err.count("\n") == 1, refused.err
+
+
+def test_what_a_folder_holds_besides_videos_is_said(small_demo: SmallDemo, tmp_path: Path) -> None:
+    (tmp_path / "e\u0301te\u0301").mkdir()
+    shutil.copy(small_demo.held_back[0], tmp_path / "e\u0301te\u0301" / "1.mp4")
+    (tmp_path / "e\u0301te\u0301" / "1.part").touch()
+    done = avcil("predict", small_demo.run, tmp_path / "\u00e9t\u00e9", "--workers", 0)
+    assert done.code == 0 and done.out.count("\n") == 1
+    assert "files left out by their endings: 1 (1 .part)" in done.err

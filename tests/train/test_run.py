@@ -11,6 +11,7 @@ import torch
 from support.small_disk import small_disk
 
 from avcil.cache import SyntheticSpec, TokenCache, write_synthetic_cache
+from avcil.cache.folder import write_manifest
 from avcil.errors import ConfigError, RunError
 from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.draws import Draws
@@ -97,6 +98,15 @@ def test_a_run_is_not_mixed_with_another(cache: TokenCache, tmp_path: Path) -> N
     with pytest.raises(RunError, match="tokens or labels of the cache"):
         train(TokenCache(tmp_path / "cache"), tmp_path / "run")
     assert weights(run) == before
+
+
+def test_labels_that_look_the_same_are_not_two_classes(tmp_path: Path) -> None:
+    write_synthetic_cache(tmp_path, replace(SPEC, train=1, val=1, test=1))
+    names = {"class-000": "caf\u00e9", "class-001": "cafe\u0301"}
+    clips = [replace(clip, label=names.get(clip.label, clip.label)) for clip in TokenCache(tmp_path).clips]
+    write_manifest(tmp_path, clips)
+    with pytest.raises(ConfigError, match=r"'caf\\xe9' and 'cafe\\u0301' look the same.*avcil cache relabel"):
+        plan_run(TokenCache(tmp_path), CONFIG)
 
 
 def test_only_one_process_trains_a_run(cache: TokenCache, tmp_path: Path) -> None:

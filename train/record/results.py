@@ -165,7 +165,7 @@ def _of_classes(one: StepPredictions, columns: range) -> list[float]:
     return metrics.task_accuracy(one.predicted, one.true, single)
 
 
-def to_json(result: Results, *, timed: bool = True) -> str:
+def to_json(result: Results, *, timed: bool = True, ascii_only: bool = False) -> str:
     """The numbers with their definitions, as one JSON object with a line for every name.
 
     Not `timed`, it has no seconds: the same run, repeated, has the same text.
@@ -178,5 +178,7 @@ def to_json(result: Results, *, timed: bool = True) -> str:
     }
     if not timed:
         del table["seconds_per_step"], table["definitions"]["seconds_per_step"]
-    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=ascii_only)}" for key, value in table.items()
+    ]
     return "{\n" + ",\n".join(lines) + "\n}"

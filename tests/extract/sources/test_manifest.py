@@ -90,7 +90,7 @@ def test_ids_become_unique_by_their_endings(tmp_path: Path) -> None:
     assert ids == {"a/x.mp4", "a/x.webm", "a/y", "a/z"}
 
 
-@pytest.mark.parametrize("names", [(), ("x.txt",), ("a/notes.txt",), ("train/a/deep/x.mp4",)])
+@pytest.mark.parametrize("names", [(), ("x.txt",), ("a/notes.txt",), ("__MACOSX/a/._x.mp4",)])
 def test_a_folder_without_clips(tmp_path: Path, names: tuple[str, ...]) -> None:
     touch(tmp_path, *names)
     with pytest.raises(ManifestError, match="no clips in it; expected <class>/<clip>"):
