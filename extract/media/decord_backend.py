@@ -27,11 +27,12 @@ def read_with_decord(path: Path, media: Media, request: DecodeRequest) -> Pictur
 
 
 def _read_picture(path: Path, media: Media, request: DecodeRequest) -> Picture | None:
-    if not (media.is_avi or media.has_parts):
-        return None  # decord loses the first frames of transport streams, and cannot count those of others
+    if not (media.is_avi or media.has_parts) or not media.is_plain or media.packets.has_jumped:
+        return None  # decord loses the first frames of transport streams, cannot count those of others, and
+        # crashes on some subtitles
     reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
     n_frames = len(reader)
-    if n_frames != sum(entry.is_shown for entry in media.packets.entries) or not n_frames:
+    if n_frames != int(media.packets.entries.is_shown.sum()) or not n_frames:
         return None
     begins_s, ends_s = reader.get_frame_timestamp(range(n_frames)).astype(np.float64).T - media.origin_s
     if not (np.diff(begins_s) > 0).all():

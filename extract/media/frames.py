@@ -7,51 +7,59 @@ packets do not tell which frame is which, or give others than the packets announ
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from av.error import FFmpegError
-from av.packet import Packet
-from av.stream import Stream
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from avcil.extract.media.contract import DecodeRequest, failure
 from avcil.extract.media.frame_rules import frame_indices
-from avcil.extract.media.gops import PacketEntry, display_order, frames_expected, is_before, ranges_to_decode
+from avcil.extract.media.gops import (
+    NO_PTS,
+    PacketEntry,
+    display_order,
+    frames_expected,
+    is_before,
+    ranges_to_decode,
+)
 from avcil.extract.media.opening import Media, allowed_losses, reason
-from avcil.extract.media.packets import time_s
 from avcil.extract.media.pixels import Picture, upright_rgb
 
 FALLBACK_FPS = 25.0
+MAX_ROUNDING_S = 1e-6
 
 
 def read_by_gop(media: Media, request: DecodeRequest) -> Picture | None:
     """Decode only what the wanted frames depend on; None where the packets do not tell what that is."""
     entries = media.packets.entries
     order = display_order(entries) if media.packets.can_skip else None
-    if not order:
+    if order is None or not len(order):
         return None
-    times_s = [time_s(entries[at].pts or 0, media.video, media.origin_s) for at in order]
+    times_s = _seconds(entries.pts[order], media.video, media.origin_s)
     chosen = _wanted_frames(times_s, media, request)
-    frames = _decode_ranges(media, {order[i] for i in chosen})
+    frames = _decode_ranges(media, {int(order[i]) for i in chosen})
     if not chosen or frames is None:
         return None
-    images = upright_rgb([frames[order[i]] for i in chosen], media.video.sample_aspect_ratio)
-    end_s = _end_s(times_s[-1], entries[order[-1]], media)
-    return Picture(images, np.array([times_s[i] for i in chosen]), end_s)
+    images = upright_rgb([frames[int(order[i])] for i in chosen], media.video.sample_aspect_ratio)
+    end_s = _end_s(times_s[-1], entries[int(order[-1])], media)
+    return Picture(images, times_s[chosen], end_s)
 
 
 def _decode_ranges(media: Media, wanted: set[int]) -> dict[int, VideoFrame] | None:
     """Give the frames of the wanted packets by position, or None if anything is not as announced."""
     entries = media.packets.entries
     kept: dict[int, VideoFrame] = {}
-    packets = enumerate(media.packets.picture())
     for part in ranges_to_decode(entries, wanted):
         missing = frames_expected(entries, part, wanted)
-        at_pts = {entries[at].pts: at for at in part}
+        at_pts = {entries[at].pts: at for at in part if not entries[at].completes}
         try:
-            for frame in _decode_range(media, packets, part, wanted):
+            for frame in _decode_range(media, part, wanted):
                 if frame.pts in missing and not frame.is_corrupt:
                     missing.remove(frame.pts)
                     if at_pts[frame.pts] in wanted:
@@ -65,89 +73,112 @@ def _decode_ranges(media: Media, wanted: set[int]) -> dict[int, VideoFrame] | No
     return kept if len(kept) == len(wanted) else None
 
 
-def _decode_range(
-    media: Media, packets: Iterator[tuple[int, Packet[Stream]]], part: range, wanted: set[int]
-) -> Iterator[VideoFrame]:
+def _decode_range(media: Media, part: range, wanted: set[int]) -> Iterator[VideoFrame]:
     """Decode a range of packets from a fresh state, without the pictures that nobody refers to or wants."""
     entries, context = media.packets.entries, media.video.codec_context
-    context.flush_buffers()
-    for at, packet in packets:
-        if at < part.start:
-            continue
-        if entries[at].is_reference or at in wanted:
+    packets = media.packets.picture(part.start)
+    for at, packet in zip(part, packets, strict=False):
+        if at == part.start:  # not before: to read on may mean to seek
+            context.flush_buffers()
+        entry = entries[at]
+        if entry.is_reference or at in wanted or (entry.completes and at - 1 in wanted):
             yield from context.decode(packet)
         else:
             context.skip_frame = "NONREF"
             yield from context.decode(packet)
             context.skip_frame = "DEFAULT"
-        if at + 1 == part.stop:
-            break
     yield from context.decode(None)
 
 
 def read_through(media: Media, request: DecodeRequest) -> Picture:
     """Decode every frame: the wanted ones, predicted from the packets and checked against what came out."""
-    predicted = _packet_times(media)
+    entries = media.packets.entries
+    order = display_order(entries)
+    shown = np.flatnonzero(entries.is_shown) if order is None else order
+    predicted = _frame_times(entries.pts[shown], entries.has_pts[shown], media)
     wanted = _wanted_frames(predicted, media, request)
     decoded = _decode_all(media, set(wanted))
-    _require_frames(decoded, len(predicted))
-    actual = _frame_times(decoded.pts, media)
+    _require_frames(decoded, predicted, order is not None, media)
+    actual = decoded.times_s(media)
     right = _wanted_frames(actual, media, request)
     if not right:
         raise failure("empty-window", f"no frame between {request.start_s} s and {request.end_s} s")
     if right != wanted:  # the container miscounts or misdates its frames: now the true ones are known
         decoded = _decode_all(media, set(right))
     images = upright_rgb([decoded.kept[i] for i in right], media.video.sample_aspect_ratio)
-    end_s = _end_s(actual[-1], media.packets.entries[-1], media)
-    return Picture(images, np.array([actual[i] for i in right]), end_s)
+    return Picture(images, actual[right], _end_s(actual[-1], entries[len(entries) - 1], media))
 
 
 @dataclass
 class _DecodedTrack:
-    """What one pass gave: every frame's pts, the wanted frames by ordinal, and how often decoding failed."""
+    """What one pass gave: every frame's pts, the wanted frames by ordinal, and how often decoding failed.
 
-    pts: list[int | None]
+    `n_interlaced`: the frames that may stand for two packets, a field each.
+    """
+
+    pts: array[int]
     kept: dict[int, VideoFrame]
     n_damaged: int = 0
+    n_interlaced: int = 0
     last_error: str = ""
+
+    def times_s(self, media: Media) -> NDArray[np.float64]:
+        """Give every frame's time."""
+        pts = np.array(self.pts, np.int64)
+        return _frame_times(pts, pts != NO_PTS, media)
 
 
 def _decode_all(media: Media, wanted: set[int]) -> _DecodedTrack:
-    context = media.video.codec_context
-    context.flush_buffers()
-    context.skip_frame = "DEFAULT"
-    decoded = _DecodedTrack([], {})
-    for packet in itertools.chain(media.packets.picture(), [None]):
+    context, entries, first = media.video.codec_context, media.packets.entries, media.packets.first
+    begin = entries[first].pts if first else None
+    decoded = _DecodedTrack(array("q"), {})
+    packets = media.packets.picture(first)
+    for n, packet in enumerate(itertools.chain(packets, [None])):
+        if n == 0:
+            context.flush_buffers()
+            context.skip_frame = "DEFAULT"
         try:
             frames = context.decode(packet)
         except FFmpegError as error:
             decoded.n_damaged, decoded.last_error = decoded.n_damaged + 1, reason(error)
             continue
         for frame in frames:
+            if begin is not None and frame.pts is not None and frame.pts < begin:
+                continue  # it refers to what was before the file's beginning
             if len(decoded.pts) in wanted:
                 decoded.kept[len(decoded.pts)] = frame
-            decoded.pts.append(frame.pts)
+            decoded.pts.append(NO_PTS if frame.pts is None else frame.pts)
             decoded.n_damaged += frame.is_corrupt
+            decoded.n_interlaced += frame.interlaced_frame
     return decoded
 
 
-def _packet_times(media: Media) -> list[float]:
-    entries = media.packets.entries
-    order = display_order(entries) or [at for at, entry in enumerate(entries) if entry.is_shown]
-    return _frame_times([entries[at].pts for at in order], media)
+def _frame_times(pts: NDArray[np.int64], has_pts: NDArray[np.bool_], media: Media) -> NDArray[np.float64]:
+    """Give ascending times in s from the file's start; a frame without its own comes one after the last.
 
-
-def _frame_times(pts: Sequence[int | None], media: Media) -> list[float]:
-    """Give times in s from the file's start, counted from the mean rate where dates do not ascend.
-
-    AVI dates the decoding of a frame; they are shown from 0 on.
+    AVI dates the decoding of a frame: its pictures are shown from 0 on, at the mean rate where dates do not
+    ascend.
     """
-    dated = [value for value in pts if value is not None]
-    ascending = all(a < b for a, b in itertools.pairwise(dated))
-    if media.video.time_base is not None and len(dated) == len(pts) and ascending:
-        origin_s = time_s(dated[0], media.video, 0.0) if media.is_avi and dated else media.origin_s
-        return [time_s(value, media.video, origin_s) for value in dated]
-    return [i / _fps(media) for i in range(len(pts))]
+    ascending = bool(has_pts.all() and (np.diff(pts) > 0).all())
+    if media.is_avi:
+        if not ascending:
+            return np.arange(len(pts)) / _fps(media)
+        return _seconds(pts, media.video, _seconds(pts[:1], media.video, 0.0)[0] if len(pts) else 0.0)
+    times_s = _seconds(np.where(has_pts, pts, 0), media.video, media.origin_s)
+    if ascending:
+        return times_s
+    last_s = -1 / _fps(media)
+    for i, is_known in enumerate(has_pts):
+        first_known = bool(is_known) and (i == 0 or times_s[i] > last_s)
+        last_s = float(times_s[i]) if first_known else last_s + 1 / _fps(media)
+        times_s[i] = last_s
+    return times_s
+
+
+def _seconds(pts: NDArray[np.int64], stream: VideoStream, origin_s: float) -> NDArray[np.float64]:
+    """Give moments of a track in s from the file's start."""
+    unit = stream.time_base or Fraction(0)
+    return pts * unit.numerator / unit.denominator - origin_s
 
 
 def _fps(media: Media) -> float:
@@ -155,24 +186,36 @@ def _fps(media: Media) -> float:
 
 
 def _end_s(last_s: float, last: PacketEntry, media: Media) -> float:
-    return last_s + max(1 / _fps(media), float(last.duration * (media.video.time_base or 0)))
+    return float(last_s) + max(1 / _fps(media), float(last.duration * (media.video.time_base or 0)))
 
 
-def _wanted_frames(times_s: Sequence[float], media: Media, request: DecodeRequest) -> list[int]:
+def _wanted_frames(times_s: NDArray[np.float64], media: Media, request: DecodeRequest) -> list[int]:
     """Give the ordinals of the wanted frames, `n_frames` of them, or none where the window is empty."""
-    inside = [i for i, time_s in enumerate(times_s) if request.covers(time_s)]
-    if not inside:
+    first, last = 0, len(times_s)
+    if request.start_s is not None:
+        first = int(np.searchsorted(times_s, request.start_s))
+    if request.end_s is not None:
+        last = int(np.searchsorted(times_s, request.end_s))
+    if first >= last:
         return []
-    ends = [*times_s[1:], times_s[-1] + 1 / _fps(media)]
-    chosen = frame_indices(
-        [times_s[i] for i in inside], ends[inside[-1]], request.n_frames, request.frame_fps
-    )
-    return [inside[i] for i in chosen]
+    end_s = times_s[last] if last < len(times_s) else times_s[-1] + 1 / _fps(media)
+    chosen = frame_indices(times_s[first:last], float(end_s), request.n_frames, request.frame_fps)
+    return [first + i for i in chosen]
 
 
-def _require_frames(decoded: _DecodedTrack, n_promised: int) -> None:
-    n_frames = len(decoded.pts)
-    n_lost = max(decoded.n_damaged, n_promised - n_frames)
+def _require_frames(
+    decoded: _DecodedTrack, predicted: NDArray[np.float64], is_dated: bool, media: Media
+) -> None:
+    """Raise `corrupt` where too many frames are damaged, or missing for no other reason.
+
+    Others: the packet has one field only of an interlaced picture; its picture is shown before the first one
+    that can be decoded.
+    """
+    n_frames, n_promised = len(decoded.pts), len(predicted)
+    if n_frames and is_dated:
+        n_promised -= int(np.searchsorted(predicted, decoded.times_s(media)[0] - MAX_ROUNDING_S))
+    n_missing = n_promised - n_frames - decoded.n_interlaced
+    n_lost = max(decoded.n_damaged, n_missing)
     if n_lost > allowed_losses(n_promised) or (decoded.n_damaged and not n_frames):
         cause = f" ({decoded.last_error})" if decoded.last_error else ""
         raise failure("corrupt", f"{n_lost} of {n_promised} frames are damaged or missing{cause}")
