@@ -7,7 +7,6 @@ in FFmpeg's program, what follows such a jump is then moved so that it goes on w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from av.container import InputContainer
 from av.format import Flags
@@ -20,11 +19,13 @@ MAX_TIME_S = 1e9  # 31 years
 _REMEMBERED = 3  # clocks: for a while packets of the old one still come beside those of the new one
 
 
-class _Reached(NamedTuple):
-    """Where a track stands (s): its last packet, and where the next one should be."""
+@dataclass
+class _Track:
+    """Where a track stands (s): its last packet, and where the next one should be. `unit_s`: of its stamps."""
 
-    last_s: float
-    next_s: float
+    unit_s: float
+    last_s: float = float("-inf")
+    next_s: float = 0.0
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Clock:
     may_jump: bool = False
     has_jumped: bool = False
     _shifts_s: list[float] = field(default_factory=lambda: [0.0])  # the latest first
-    _reached: dict[int, _Reached] = field(default_factory=dict)
+    _tracks: dict[int, _Track] = field(default_factory=dict)
 
     @classmethod
     def of(cls, container: InputContainer) -> Clock:
@@ -45,36 +46,35 @@ class Clock:
         return cls(may_jump=bool(container.format.flags & Flags.ts_discont.value))
 
     def set(self, packet: Packet[Stream]) -> None:
-        """Move a packet's pts and dts."""
-        unit = packet.time_base
-        for stamp in (packet.pts, packet.dts):
-            if stamp is not None and not abs(stamp * unit) < MAX_TIME_S:
-                packet.pts = packet.dts = None  # no time, but damage
-        if packet.dts is None:  # pts go back and forth: they tell no jump
-            shift_s = self._shifts_s[0]
-        else:
-            dts_s = packet.dts * unit.numerator / unit.denominator
-            shift_s = self._shift(packet.stream_index, dts_s)
-            length_s = (packet.duration or 0) * unit.numerator / unit.denominator
-            self._reached[packet.stream_index] = _Reached(dts_s + shift_s, dts_s + shift_s + length_s)
+        """Move a packet's pts and dts; stamps that cannot be times are taken away."""
+        track = self._tracks.get(packet.stream_index)
+        if track is None:
+            track = self._tracks[packet.stream_index] = _Track(float(packet.time_base or 1))
+        pts, dts = packet.pts, packet.dts
+        if abs((pts or 0) * track.unit_s) > MAX_TIME_S or abs((dts or 0) * track.unit_s) > MAX_TIME_S:
+            packet.pts = packet.dts = pts = dts = None
+        shift_s = self._shifts_s[0]
+        if dts is not None:  # pts go back and forth: they tell no jump
+            dts_s = dts * track.unit_s
+            shift_s = self._shift(track, dts_s)
+            track.last_s = dts_s + shift_s
+            track.next_s = track.last_s + (packet.duration or 0) * track.unit_s
         if shift_s:
-            shift = round(shift_s * unit.denominator / unit.numerator)
-            packet.pts = None if packet.pts is None else packet.pts + shift
-            packet.dts = None if packet.dts is None else packet.dts + shift
+            shift = round(shift_s / track.unit_s)
+            packet.pts = None if pts is None else pts + shift
+            packet.dts = None if dts is None else dts + shift
 
-    def _shift(self, track: int, dts_s: float) -> float:
-        reached = self._reached.get(track)
-        if reached is None:
+    def _shift(self, track: _Track, dts_s: float) -> float:
+        if track.last_s == float("-inf"):
             return self._shifts_s[0]
-        ahead_s = {shift_s: dts_s + shift_s - reached.next_s for shift_s in self._shifts_s}
         fitting = [
             shift_s
             for shift_s in self._shifts_s
-            if dts_s + shift_s >= reached.last_s - BACK_S
-            and not (self.may_jump and ahead_s[shift_s] > AHEAD_S)
+            if dts_s + shift_s >= track.last_s - BACK_S
+            and not (self.may_jump and dts_s + shift_s > track.next_s + AHEAD_S)
         ]
         if fitting:
-            return min(fitting, key=lambda shift_s: abs(ahead_s[shift_s]))
+            return min(fitting, key=lambda shift_s: abs(dts_s + shift_s - track.next_s))
         self.has_jumped = True
-        self._shifts_s = [reached.next_s - dts_s, *self._shifts_s][:_REMEMBERED]
+        self._shifts_s = [track.next_s - dts_s, *self._shifts_s][:_REMEMBERED]
         return self._shifts_s[0]

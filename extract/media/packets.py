@@ -15,7 +15,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
 from avcil.extract.media.bitstream import CODECS, PacketReader
@@ -45,13 +45,15 @@ class SoundPackets:
     held: list[Packet[Stream]] = field(default_factory=list)
     goes_on_s: float | None = None
     n_taken: int = 0
+    _unit_s: float | None = None
     _next_s: float = 0.0
 
     def take(self, packet: Packet[Stream]) -> None:
         """Keep a packet, or not."""
-        unit = packet.time_base or 0
-        begin_s = self._next_s if packet.pts is None else float(packet.pts * unit) - self.origin_s
-        self._next_s = begin_s + float((packet.duration or 0) * unit)
+        if self._unit_s is None:
+            self._unit_s = float(packet.time_base or 0)
+        begin_s = self._next_s if packet.pts is None else packet.pts * self._unit_s - self.origin_s
+        self._next_s = begin_s + (packet.duration or 0) * self._unit_s
         self.n_taken += 1
         if begin_s >= self.request.sound_end_s:
             self.goes_on_s = begin_s if self.goes_on_s is None else self.goes_on_s
@@ -143,6 +145,8 @@ class Packets:
                     notes.take(packet)
                 else:
                     self.sound.take(packet)
+                    if self.sound.goes_on_s is not None and has_parts(self.container):
+                        packet.stream.discard = Discard.all  # the rest need not even be read
                 if window is not None and window.is_past(packet, self.video):
                     break
         except FFmpegError:
