@@ -27,7 +27,7 @@ def read_with_decord(path: Path, media: Media, request: DecodeRequest) -> Pictur
 
 
 def _read_picture(path: Path, media: Media, request: DecodeRequest) -> Picture | None:
-    if not (media.is_avi or media.has_parts) or not media.is_plain or media.packets.has_jumped:
+    if not (media.packets.is_avi or media.has_parts) or not media.is_plain or media.packets.has_jumped:
         return None  # decord loses the first frames of transport streams, cannot count those of others, and
         # crashes on some subtitles
     reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)

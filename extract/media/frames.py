@@ -33,6 +33,7 @@ from avcil.extract.media.pixels import Picture, upright_rgb
 
 FALLBACK_FPS = 25.0
 MAX_ROUNDING_S = 1e-6
+MAX_DELAY = 16  # frames that a decoder may hold back to put them in order
 
 
 def read_by_gop(media: Media, request: DecodeRequest) -> Picture | None:
@@ -99,7 +100,7 @@ def read_through(media: Media, request: DecodeRequest) -> Picture:
     wanted = _wanted_frames(predicted, media, request)
     decoded = _decode_all(media, set(wanted))
     _require_frames(decoded, predicted, order is not None, media)
-    actual = decoded.times_s(media)
+    actual = decoded.times_s(media, predicted)
     right = _wanted_frames(actual, media, request)
     if not right:
         raise failure("empty-window", f"no frame between {request.start_s} s and {request.end_s} s")
@@ -122,9 +123,11 @@ class _DecodedTrack:
     n_interlaced: int = 0
     last_error: str = ""
 
-    def times_s(self, media: Media) -> NDArray[np.float64]:
-        """Give every frame's time."""
+    def times_s(self, media: Media, predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give every frame's time; in AVI the predicted ones, where a frame's own is only that of decoding."""
         pts = np.array(self.pts, np.int64)
+        if media.packets.is_avi and len(pts) == len(predicted) and not _ascend(pts, pts != NO_PTS):
+            return predicted
         return _frame_times(pts, pts != NO_PTS, media)
 
 
@@ -156,16 +159,15 @@ def _decode_all(media: Media, wanted: set[int]) -> _DecodedTrack:
 def _frame_times(pts: NDArray[np.int64], has_pts: NDArray[np.bool_], media: Media) -> NDArray[np.float64]:
     """Give ascending times in s from the file's start; a frame without its own comes one after the last.
 
-    AVI dates the decoding of a frame: its pictures are shown from 0 on, at the mean rate where dates do not
-    ascend.
+    AVI dates the decoding of frames, the first up to `MAX_DELAY` frames after 0, where it is shown.
     """
-    ascending = bool(has_pts.all() and (np.diff(pts) > 0).all())
-    if media.is_avi:
-        if not ascending:
+    if media.packets.is_avi:
+        if not _ascend(pts, has_pts):
             return np.arange(len(pts)) / _fps(media)
-        return _seconds(pts, media.video, _seconds(pts[:1], media.video, 0.0)[0] if len(pts) else 0.0)
+        first_s = float(_seconds(pts[:1], media.video, 0.0).sum())
+        return _seconds(pts, media.video, first_s if first_s * _fps(media) <= MAX_DELAY else 0.0)
     times_s = _seconds(np.where(has_pts, pts, 0), media.video, media.origin_s)
-    if ascending:
+    if _ascend(pts, has_pts):
         return times_s
     last_s = -1 / _fps(media)
     for i, is_known in enumerate(has_pts):
@@ -173,6 +175,10 @@ def _frame_times(pts: NDArray[np.int64], has_pts: NDArray[np.bool_], media: Medi
         last_s = float(times_s[i]) if first_known else last_s + 1 / _fps(media)
         times_s[i] = last_s
     return times_s
+
+
+def _ascend(pts: NDArray[np.int64], has_pts: NDArray[np.bool_]) -> bool:
+    return bool(has_pts.all() and (np.diff(pts) > 0).all())
 
 
 def _seconds(pts: NDArray[np.int64], stream: VideoStream, origin_s: float) -> NDArray[np.float64]:
@@ -211,13 +217,15 @@ def _require_frames(
     Others: the packet has one field only of an interlaced picture; its picture is shown before the first one
     that can be decoded.
     """
-    n_frames, n_promised = len(decoded.pts), len(predicted)
+    n_frames, n_total = len(decoded.pts), max(len(decoded.pts), len(predicted))
+    n_promised = len(predicted)
     if n_frames and is_dated:
-        n_promised -= int(np.searchsorted(predicted, decoded.times_s(media)[0] - MAX_ROUNDING_S))
+        first_s = decoded.times_s(media, predicted)[0]
+        n_promised -= int(np.searchsorted(predicted, first_s - MAX_ROUNDING_S))
     n_missing = n_promised - n_frames - decoded.n_interlaced
     n_lost = max(decoded.n_damaged, n_missing)
     if n_lost > allowed_losses(n_promised) or (decoded.n_damaged and not n_frames):
         cause = f" ({decoded.last_error})" if decoded.last_error else ""
-        raise failure("corrupt", f"{n_lost} of {n_promised} frames are damaged or missing{cause}")
+        raise failure("corrupt", f"{min(n_lost, n_total)} of {n_total} frames are damaged or missing{cause}")
     if not n_frames:
         raise failure("no-frames", "the picture track holds no frame")

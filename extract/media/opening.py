@@ -41,7 +41,6 @@ class Media:
     audio: AudioStream | None
     packets: Packets
     origin_s: float
-    is_avi: bool
     has_parts: bool
     is_plain: bool
 
@@ -132,7 +131,6 @@ def _media(
         audio,
         Packets(container, video, audio, SoundPackets(request, origin_s), lambda: _open(path)),
         origin_s,
-        is_avi=container.format.name == "avi",
         has_parts=has_parts(container),
         is_plain=kinds.count("video") == 1 and set(kinds) <= {"video", "audio"},
     )
@@ -158,7 +156,7 @@ def _declared_end_s(media: Media, stream: VideoStream | AudioStream) -> float:
     if "matroska" in names and (length := _MATROSKA_LENGTH.match(stream.metadata.get("DURATION", ""))):
         hours, minutes, seconds = length.groups()
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds) - media.origin_s
-    if media.is_avi and isinstance(stream, VideoStream) and stream.average_rate and _is_cut(media.path):
+    if media.packets.is_avi and isinstance(stream, VideoStream) and stream.average_rate and _is_cut(media.path):
         return float(stream.frames / stream.average_rate)
     return 0.0
 

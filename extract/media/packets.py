@@ -90,6 +90,11 @@ class Packets:
     _position: int = 0
 
     @property
+    def is_avi(self) -> bool:
+        """Whether the container is AVI, which does not date what is shown."""
+        return self.container.format.name == "avi"
+
+    @property
     def may_begin_midway(self) -> bool:
         """Whether the file is a broadcast, which tuners and cuts begin anywhere."""
         return Clock.of(self.container).may_jump
@@ -195,14 +200,15 @@ class _PictureNotes:
         self._is_layered |= facts.is_layered
         packets.has_false_keys |= packet.is_keyframe and not facts.is_start
         is_shown = not (packet.is_discard or facts.is_hidden or completes)
+        pts = packet.dts if packets.is_avi else packet.pts  # AVI only dates the decoding
         length = packet.duration or 0
-        entries.append(PacketEntry(packet.pts, length, is_shown, is_start, facts.is_reference, completes))
+        entries.append(PacketEntry(pts, length, is_shown, is_start, facts.is_reference, completes))
 
     def conclude(self) -> None:
         """Say what follows for the whole track."""
         packets, entries = self.packets, self.packets.entries
-        if packets.container.format.name != "avi" and not self._changes and len(self._have_parameters) == 1:
-            packets.can_skip = self._codec in CODECS  # AVI has no dates
+        if not packets.is_avi and not self._changes and len(self._have_parameters) == 1:
+            packets.can_skip = self._codec in CODECS
         if self._is_layered:
             entries.refer_to_all()
         if self._first_key:  # a broadcast, joined midway: nothing before its first key frame can be decoded
