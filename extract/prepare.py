@@ -97,7 +97,7 @@ def is_silent(audio: NDArray[np.float32]) -> bool:
 
 
 def cancels_out(audio: NDArray[np.float32]) -> bool:
-    """Say whether the channels of float32 [channels, samples] are lost in their mean, as in opposite phase."""
+    """Say whether the channels of float32 [channels, samples] cancel out in their mean."""
     if len(audio) < 2:
         return False
     mean = audio.mean(0)

@@ -7,6 +7,7 @@ in FFmpeg's program, what follows such a jump is then moved so that it goes on w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from av.container import InputContainer
 from av.format import Flags
@@ -21,7 +22,7 @@ _REMEMBERED = 3  # clocks: for a while packets of the old one still come beside 
 
 @dataclass
 class _Track:
-    """Where a track stands (s): its last packet, and where the next one should be. `unit_s`: of its stamps."""
+    """Where a track stands (s): its last packet, where the next one should be, and the unit of its stamps."""
 
     unit_s: float
     last_s: float = float("-inf")
@@ -43,7 +44,8 @@ class Clock:
     @classmethod
     def of(cls, container: InputContainer) -> Clock:
         """Make the clock of an open file."""
-        return cls(may_jump=bool(container.format.flags & Flags.ts_discont.value))
+        jumps: Any = Flags.ts_discont.value  # PyAV's types call it one of `Flags`
+        return cls(may_jump=bool(container.format.flags & jumps))
 
     def set(self, packet: Packet[Stream]) -> None:
         """Move a packet's pts and dts; stamps that cannot be times are taken away."""

@@ -20,7 +20,10 @@ class Field:
 
     def completes(self, first: Field | None) -> bool:
         """Say whether this field is the other one of the picture that `first` began."""
-        return first is not None and (first.frame_num, not first.is_bottom) == (self.frame_num, self.is_bottom)
+        return first is not None and (first.frame_num, not first.is_bottom) == (
+            self.frame_num,
+            self.is_bottom,
+        )
 
 
 @dataclass(frozen=True)

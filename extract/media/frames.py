@@ -124,7 +124,7 @@ class _DecodedTrack:
     last_error: str = ""
 
     def times_s(self, media: Media, predicted: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Give every frame's time; in AVI the predicted ones, where a frame's own is only that of decoding."""
+        """Give every frame's time; in AVI the predicted one, where its own is only that of decoding."""
         pts = np.array(self.pts, np.int64)
         if media.packets.is_avi and len(pts) == len(predicted) and not _ascend(pts, pts != NO_PTS):
             return predicted

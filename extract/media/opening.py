@@ -85,7 +85,8 @@ def require_whole(
     Of a window's file only the part up to the window's end has to be there; `sound_end_s=None`: no sound.
     """
     picture_needed_s = float("inf") if request.end_s is None else request.end_s
-    tracks = [("picture", picture_end_s, media.video, picture_needed_s)]
+    tracks: list[tuple[str, float, VideoStream | AudioStream, float]] = []
+    tracks.append(("picture", picture_end_s, media.video, picture_needed_s))
     if sound_end_s is not None and media.audio is not None and media.packets.sound.goes_on_s is None:
         tracks.append(("sound", sound_end_s, media.audio, request.sound_end_s))
     for name, end_s, stream, needed_s in tracks:
@@ -156,7 +157,12 @@ def _declared_end_s(media: Media, stream: VideoStream | AudioStream) -> float:
     if "matroska" in names and (length := _MATROSKA_LENGTH.match(stream.metadata.get("DURATION", ""))):
         hours, minutes, seconds = length.groups()
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds) - media.origin_s
-    if media.packets.is_avi and isinstance(stream, VideoStream) and stream.average_rate and _is_cut(media.path):
+    if (
+        media.packets.is_avi
+        and isinstance(stream, VideoStream)
+        and stream.average_rate
+        and _is_cut(media.path)
+    ):
         return float(stream.frames / stream.average_rate)
     return 0.0
 

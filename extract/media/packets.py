@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import av
+import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -118,15 +119,15 @@ class Packets:
                 break
 
     def _seek(self, at: int) -> bool:
-        """Have `_again` go on at a packet where decoding can begin, or say that it cannot be found by time."""
+        """Have `_again` go on at a packet, or say that it cannot be found by its time."""
         entry = self.entries[at]
         if not (has_parts(self.container) and entry.is_start and entry.pts is not None) or self.has_jumped:
             return False
         self.container.seek(entry.pts, stream=self.video)
-        for packet in itertools.islice(self.container.demux(self.video), SEEK_PACKETS):
+        packets = _demux(self.container, [self.video], Clock.of(self.container), None)
+        for packet in itertools.islice(packets, SEEK_PACKETS):
             if packet.pts == entry.pts:
-                rest = _demux(self.container, [self.video], Clock.of(self.container), None)
-                self._again = itertools.chain([packet], rest)
+                self._again = itertools.chain([packet], packets)
                 return True
         return False
 
@@ -214,8 +215,9 @@ class _PictureNotes:
         if self._first_key:  # a broadcast, joined midway: nothing before its first key frame can be decoded
             packets.first = entries.starts[0] if entries.starts else self._first_key
             begin = entries[packets.first].pts
-            early = [] if begin is None else (entries.has_pts & (entries.pts < begin)).nonzero()[0]
-            entries.hide([*range(packets.first), *(int(at) for at in early)])
+            entries.hide(range(packets.first))
+            if begin is not None:
+                entries.hide(int(at) for at in np.flatnonzero(entries.has_pts & (entries.pts < begin)))
 
 
 def has_parts(container: InputContainer) -> bool:

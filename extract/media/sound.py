@@ -99,7 +99,11 @@ def read_sound(media: Media, request: DecodeRequest) -> Sound | None:
 
     None: there is none, and the request allows that.
     """
-    packets, track, converter = media.packets.sound, _Track(request.begin_s, request.sound_end_s), _Converter()
+    packets, track, converter = (
+        media.packets.sound,
+        _Track(request.begin_s, request.sound_end_s),
+        _Converter(),
+    )
     n_failed, n_early, last_error = 0, 0, ""  # early: before the first that can be decoded
     for packet in [*packets.held, None] if media.audio is not None else []:
         try:
@@ -150,7 +154,9 @@ class _Converter:
         """Convert a frame."""
         channels, layout = frame.layout.nb_channels, frame.layout.name
         if "(" in layout or "ambisonic" in layout:  # maybe a custom one, which PyAV 18 frees with the frame
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(frame.layout))  # and once more on its own, and crashes
+            ctypes.pythonapi.Py_IncRef(
+                ctypes.py_object(frame.layout)
+            )  # and once more on its own, and crashes
         if frame.sample_rate <= 0 or channels <= 0:
             raise failure("corrupt", "the sound has no rate or no channels")
         if not self.rate_hz:

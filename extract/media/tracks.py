@@ -13,7 +13,9 @@ from av.video.stream import VideoStream
 from avcil.extract.media.contract import DecodeRequest, failure
 
 COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
-ASIDE = Disposition.comment | Disposition.hearing_impaired | Disposition.visual_impaired | Disposition.dependent
+ASIDE = (
+    Disposition.comment | Disposition.hearing_impaired | Disposition.visual_impaired | Disposition.dependent
+)
 
 Track = TypeVar("Track", VideoStream, AudioStream)
 

@@ -25,25 +25,25 @@ class Bits:
     def __init__(self) -> None:
         self.text = ""
 
-    def put(self, *values: tuple[int, int]) -> "Bits":
+    def put(self, *values: tuple[int, int]) -> Bits:
         """Add numbers, each with its count of bits."""
         self.text += "".join(f"{value:0{n}b}" for n, value in values)
         return self
 
-    def golomb(self, *values: int) -> "Bits":
+    def golomb(self, *values: int) -> Bits:
         """Add Exp-Golomb codes (9.1)."""
         for value in values:
             digits = f"{value + 1:b}"
             self.text += "0" * (len(digits) - 1) + digits
         return self
 
-    def align(self, end: str = "") -> "Bits":
+    def align(self, end: str = "") -> Bits:
         """Fill the last byte with zeros."""
         self.text += end
         self.text += "0" * (-len(self.text) % 8)
         return self
 
-    def raw(self, content: bytes) -> "Bits":
+    def raw(self, content: bytes) -> Bits:
         """Add bytes."""
         self.text += "".join(f"{byte:08b}" for byte in content)
         return self
@@ -105,4 +105,3 @@ def _packets(video: Stream, n: int, together: bool) -> Iterator[Packet[Stream]]:
             packet.pts = packet.dts = TICKS // FPS * i + TICKS // FPS // 2 * k
             packet.is_keyframe = i % GOP == 0 and k == 0
             yield packet
-

@@ -25,8 +25,8 @@ class TimedClip:
     """How to write a clip.
 
     `picture_s`, `sound_s`: from when to when there is a picture and a sound; the number of a picture and the
-    pitch of the sound are those of their time. `hole_s`: from when to when packets of sound are left out;
-    `origin_s`: added to all times; `gop`: pictures to a key frame.
+    pitch of the sound are those of their time. `level`: of the sound, of full scale. `hole_s`: from when to
+    when packets of sound are left out; `origin_s`: added to all times; `gop`: pictures to a key frame.
     """
 
     picture_s: tuple[float, float] = (0.0, 4.0)
@@ -38,17 +38,19 @@ class TimedClip:
     codec: str = "libx264"
     sound: str = "aac"
     layout: str = "stereo"
+    level: float = 0.4
     form: str | None = None
     options: dict[str, str] = field(default_factory=dict)
+    sound_options: dict[str, str] = field(default_factory=dict)
 
 
-def write_timed(path: Path, clip: TimedClip = TimedClip()) -> Path:  # noqa: B008
+def write_timed(path: Path, clip: TimedClip = TimedClip()) -> Path:
     """Write a clip in the container of the path's ending or of its `form`."""
     with av.open(str(path), "w", format=clip.form) as file:
         video = file.add_stream(clip.codec, rate=clip.fps, options={"preset": "ultrafast"} | clip.options)
         video.width, video.height, video.pix_fmt, video.gop_size = 256, 64, "yuv420p", clip.gop
         video.codec_context.time_base = Fraction(1, clip.fps)
-        sound = file.add_stream(clip.sound, rate=RATE_HZ, layout=clip.layout)
+        sound = file.add_stream(clip.sound, rate=RATE_HZ, layout=clip.layout, options=clip.sound_options)
         first, last = (round(time_s * clip.fps) for time_s in clip.picture_s)
         shown = []
         for i in range(first, last):
@@ -64,7 +66,7 @@ def write_timed(path: Path, clip: TimedClip = TimedClip()) -> Path:  # noqa: B00
 def sound_packets(sound: AudioStream, clip: TimedClip) -> list[Packet[Stream]]:
     """Encode the sound of a clip."""
     begin = round(clip.sound_s[0] * RATE_HZ)
-    samples = staircase(*clip.sound_s, sound.layout.nb_channels)
+    samples = clip.level * staircase(*clip.sound_s, sound.layout.nb_channels)
     size = sound.codec_context.frame_size or 1024
     resampler = av.AudioResampler(sound.format, sound.layout, RATE_HZ, frame_size=size)
     packets = []
@@ -81,10 +83,10 @@ def sound_packets(sound: AudioStream, clip: TimedClip) -> list[Packet[Stream]]:
 
 
 def staircase(begin_s: float, end_s: float, channels: int) -> np.ndarray:
-    """float32 [channels, samples]: in every second another tone."""
+    """float32 [channels, samples]: in every second another tone at full scale."""
     t_s = np.arange(round(begin_s * RATE_HZ), round(end_s * RATE_HZ)) / RATE_HZ
     second = np.floor(t_s)
-    wave = 0.4 * np.sin(2 * np.pi * (LOWEST_HZ + STEP_HZ * second) * (t_s - second))
+    wave = np.sin(2 * np.pi * (LOWEST_HZ + STEP_HZ * second) * (t_s - second))
     return np.tile(wave.astype(np.float32), (channels, 1))
 
 

@@ -101,8 +101,14 @@ def test_joined_recordings_follow_each_other(tmp_path: Path, name: str, sound: s
     assert [number_of(frame) for frame in found.frames] == [*range(100), *range(100)]
     late = window(path, 5.0, 7.0)
     assert seconds_heard(late) in ("1122", "?122", "112?")
-    assert {number_of(f) - round((t - 4.0) * 25) for f, t in zip(late.frames, late.frame_times_s, strict=True)} <= {
-        -3, -2, -1, 0, 1,
+    assert {
+        number_of(f) - round((t - 4.0) * 25) for f, t in zip(late.frames, late.frame_times_s, strict=True)
+    } <= {
+        -3,
+        -2,
+        -1,
+        0,
+        1,
     }
 
 
