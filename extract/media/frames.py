@@ -22,7 +22,6 @@ from avcil.extract.media.contract import DecodeRequest, failure
 from avcil.extract.media.frame_rules import frame_indices
 from avcil.extract.media.gops import (
     NO_PTS,
-    PacketEntry,
     display_order,
     frames_expected,
     is_before,
@@ -42,14 +41,13 @@ def read_by_gop(media: Media, request: DecodeRequest) -> Picture | None:
     order = display_order(entries) if media.packets.can_skip else None
     if order is None or not len(order):
         return None
-    times_s = _seconds(entries.pts[order], media.video, media.origin_s)
-    chosen = _wanted_frames(times_s, media, request)
+    times_s = _frame_times(entries.pts[order], entries.has_pts[order], media)
+    chosen = wanted_frames(times_s, media, request)
     frames = _decode_ranges(media, {int(order[i]) for i in chosen})
     if not chosen or frames is None:
         return None
     images = upright_rgb([frames[int(order[i])] for i in chosen], media.video.sample_aspect_ratio)
-    end_s = _end_s(times_s[-1], entries[int(order[-1])], media)
-    return Picture(images, times_s[chosen], end_s)
+    return Picture(images, times_s[chosen], end_of_picture(times_s, media))
 
 
 def _decode_ranges(media: Media, wanted: set[int]) -> dict[int, VideoFrame] | None:
@@ -93,21 +91,29 @@ def _decode_range(media: Media, part: range, wanted: set[int]) -> Iterator[Video
 
 def read_through(media: Media, request: DecodeRequest) -> Picture:
     """Decode every frame: the wanted ones, predicted from the packets and checked against what came out."""
-    entries = media.packets.entries
-    order = display_order(entries)
-    shown = np.flatnonzero(entries.is_shown) if order is None else order
-    predicted = _frame_times(entries.pts[shown], entries.has_pts[shown], media)
-    wanted = _wanted_frames(predicted, media, request)
+    predicted = predict_times(media)
+    is_dated = predicted is not None
+    if predicted is None:
+        entries = media.packets.entries
+        predicted = _frame_times(entries.pts[entries.is_shown], entries.has_pts[entries.is_shown], media)
+    wanted = wanted_frames(predicted, media, request)
     decoded = _decode_all(media, set(wanted))
-    _require_frames(decoded, predicted, order is not None, media)
+    _require_frames(decoded, predicted, is_dated, media)
     actual = decoded.times_s(media, predicted)
-    right = _wanted_frames(actual, media, request)
+    right = wanted_frames(actual, media, request)
     if not right:
         raise failure("empty-window", f"no frame between {request.start_s} s and {request.end_s} s")
     if right != wanted:  # the container miscounts or misdates its frames: now the true ones are known
         decoded = _decode_all(media, set(right))
     images = upright_rgb([decoded.kept[i] for i in right], media.video.sample_aspect_ratio)
-    return Picture(images, actual[right], _end_s(actual[-1], entries[len(entries) - 1], media))
+    return Picture(images, actual[right], end_of_picture(actual, media))
+
+
+def predict_times(media: Media) -> NDArray[np.float64] | None:
+    """Give the times (s) of all frames in the order they are shown in, None where the packets do not tell."""
+    entries = media.packets.entries
+    order = display_order(entries)
+    return None if order is None else _frame_times(entries.pts[order], entries.has_pts[order], media)
 
 
 @dataclass
@@ -191,11 +197,13 @@ def _fps(media: Media) -> float:
     return float(media.video.average_rate or 0) or FALLBACK_FPS
 
 
-def _end_s(last_s: float, last: PacketEntry, media: Media) -> float:
-    return float(last_s) + max(1 / _fps(media), float(last.duration * (media.video.time_base or 0)))
+def end_of_picture(times_s: NDArray[np.float64], media: Media) -> float:
+    """Give when the last frame ends (s)."""
+    last = media.packets.entries[len(media.packets.entries) - 1]
+    return float(times_s[-1]) + max(1 / _fps(media), float(last.duration * (media.video.time_base or 0)))
 
 
-def _wanted_frames(times_s: NDArray[np.float64], media: Media, request: DecodeRequest) -> list[int]:
+def wanted_frames(times_s: NDArray[np.float64], media: Media, request: DecodeRequest) -> list[int]:
     """Give the ordinals of the wanted frames, `n_frames` of them, or none where the window is empty."""
     first, last = 0, len(times_s)
     if request.start_s is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import av
@@ -268,10 +269,11 @@ def _demux(
 ) -> Iterator[Packet[Stream]]:
     if seek_us is not None:
         container.seek(seek_us)
-    for packet in container.demux(*streams):
-        if packet.size:
-            clock.set(packet)
-            yield packet
+    with suppress(IndexError):  # PyAV 18, at the end of a file with tracks that appear midway
+        for packet in container.demux(*streams):
+            if packet.size:
+                clock.set(packet)
+                yield packet
 
 
 @dataclass
