@@ -53,12 +53,13 @@ class Clock:
         if track is None:
             track = self._tracks[packet.stream_index] = _Track(float(packet.time_base or 1))
         pts, dts = packet.pts, packet.dts
-        if abs((pts or 0) * track.unit_s) > MAX_TIME_S or abs((dts or 0) * track.unit_s) > MAX_TIME_S:
+        if not -MAX_TIME_S < (pts or 0) * track.unit_s < MAX_TIME_S:
             packet.pts = packet.dts = pts = dts = None
         shift_s = self._shifts_s[0]
         if dts is not None:  # pts go back and forth: they tell no jump
             dts_s = dts * track.unit_s
-            shift_s = self._shift(track, dts_s)
+            if len(self._shifts_s) > 1 or not self._follows(dts_s, track):
+                shift_s = self._shift(track, dts_s)
             track.last_s = dts_s + shift_s
             track.next_s = track.last_s + (packet.duration or 0) * track.unit_s
         if shift_s:
@@ -66,15 +67,16 @@ class Clock:
             packet.pts = None if pts is None else pts + shift
             packet.dts = None if dts is None else dts + shift
 
+    def _follows(self, time_s: float, track: _Track) -> bool:
+        """Say whether a packet may follow the last one of its track without a jump."""
+        is_back = time_s < track.last_s - BACK_S
+        is_ahead = self.may_jump and time_s > track.next_s + AHEAD_S
+        return not (is_back or is_ahead) or track.last_s == float("-inf")
+
     def _shift(self, track: _Track, dts_s: float) -> float:
+        fitting = [shift_s for shift_s in self._shifts_s if self._follows(dts_s + shift_s, track)]
         if track.last_s == float("-inf"):
-            return self._shifts_s[0]
-        fitting = [
-            shift_s
-            for shift_s in self._shifts_s
-            if dts_s + shift_s >= track.last_s - BACK_S
-            and not (self.may_jump and dts_s + shift_s > track.next_s + AHEAD_S)
-        ]
+            return fitting[0]
         if fitting:
             return min(fitting, key=lambda shift_s: abs(dts_s + shift_s - track.next_s))
         self.has_jumped = True

@@ -22,6 +22,7 @@ from avcil.extract.media.contract import DecodeRequest, failure
 from avcil.extract.media.frame_rules import frame_indices
 from avcil.extract.media.gops import (
     NO_PTS,
+    PacketEntry,
     display_order,
     frames_expected,
     is_before,
@@ -56,14 +57,15 @@ def _decode_ranges(media: Media, wanted: set[int]) -> dict[int, VideoFrame] | No
     kept: dict[int, VideoFrame] = {}
     for part in ranges_to_decode(entries, wanted):
         missing = frames_expected(entries, part, wanted)
-        at_pts = {entries[at].pts: at for at in part if not entries[at].completes}
+        rows = {at: entries[at] for at in part}
+        at_pts = {entry.pts: at for at, entry in rows.items() if not entry.completes}
         try:
-            for frame in _decode_range(media, part, wanted):
+            for frame in _decode_range(media, rows, wanted):
                 if frame.pts in missing and not frame.is_corrupt:
                     missing.remove(frame.pts)
                     if at_pts[frame.pts] in wanted:
                         kept[at_pts[frame.pts]] = frame
-                elif not (frame.pts in at_pts and is_before(entries[at_pts[frame.pts]], entries[part.start])):
+                elif not (frame.pts in at_pts and is_before(rows[at_pts[frame.pts]], rows[part.start])):
                     return None
         except FFmpegError:
             return None
@@ -72,14 +74,12 @@ def _decode_ranges(media: Media, wanted: set[int]) -> dict[int, VideoFrame] | No
     return kept if len(kept) == len(wanted) else None
 
 
-def _decode_range(media: Media, part: range, wanted: set[int]) -> Iterator[VideoFrame]:
-    """Decode a range of packets from a fresh state, without the pictures that nobody refers to or wants."""
-    entries, context = media.packets.entries, media.video.codec_context
-    packets = media.packets.picture(part.start)
-    for at, packet in zip(part, packets, strict=False):
-        if at == part.start:  # not before: to read on may mean to seek
+def _decode_range(media: Media, rows: dict[int, PacketEntry], wanted: set[int]) -> Iterator[VideoFrame]:
+    """Decode successive packets from a fresh state, without the pictures that nobody refers to or wants."""
+    context, first = media.video.codec_context, min(rows)
+    for (at, entry), packet in zip(rows.items(), media.packets.picture(first), strict=False):
+        if at == first:  # not before: to read on may mean to seek
             context.flush_buffers()
-        entry = entries[at]
         if entry.is_reference or at in wanted or (entry.completes and at - 1 in wanted):
             yield from context.decode(packet)
         else:

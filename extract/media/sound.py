@@ -61,8 +61,10 @@ class _Track:
             if self._next is None or abs(stamped - at) > JITTER_S * self.rate_hz:
                 at = stamped
         self._next = at + samples.shape[1]
-        self._fill(at)
-        self._append(samples[:, max(0, self._n - at) :])
+        if at != self._n:
+            self._fill(at)
+            samples = samples[:, max(0, self._n - at) :]
+        self._append(samples)
 
     def fill_until(self, time_s: float) -> None:
         """Fill what lacks up to a moment with silence."""
@@ -81,10 +83,12 @@ class _Track:
             self._append(np.zeros((self.channels, until - self._n), np.float32))
 
     def _append(self, samples: NDArray[np.float32]) -> None:
-        wanted = samples[:, : max(0, self._limit - self._n)]
-        if wanted.shape[1]:
-            self._parts.append(wanted)
-            self._n += wanted.shape[1]
+        left = self._limit - self._n
+        if samples.shape[1] > left:
+            samples = samples[:, : max(0, left)]
+        if samples.shape[1]:
+            self._parts.append(samples)
+            self._n += samples.shape[1]
 
     @property
     def _limit(self) -> int:
@@ -184,6 +188,8 @@ def _samples(frame: AudioFrame) -> NDArray[np.float32]:
     raw = np.asarray(frame.to_ndarray())
     if not frame.format.is_planar:
         raw = raw.reshape(-1, frame.layout.nb_channels).T
-    scale, zero = {"u": (128.0, 128), "i": (2.0 ** (8 * raw.itemsize - 1), 0)}.get(raw.dtype.kind, (1.0, 0))
+    if raw.dtype.kind == "f":
+        return raw.astype(np.float32, copy=False)
+    scale, zero = (128.0, 128) if raw.dtype.kind == "u" else (2.0 ** (8 * raw.itemsize - 1), 0)
     samples: NDArray[np.float32] = (raw.astype(np.float32) - np.float32(zero)) / np.float32(scale)
     return samples
