@@ -9,25 +9,21 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avcil.cache import TokenCache
 from avcil.errors import ConfigError
-from avcil.extract.engine import Progress
-from avcil.extract.engine import extract as extract_clips
-from avcil.extract.options import ExtractOptions
-from avcil.extract.sources.manifest import Format, SourceOptions, read_manifest
-from avcil.extract.sources.splits import SplitRule
-from avcil.report.comparison import Comparisons, compare_runs
-from avcil.train.config import ProtocolConfig, TrainingConfig
-from avcil.train.plan import plan_run
-from avcil.train.protocol_file import ProtocolFile, load_protocol
-from avcil.train.record.evaluation import evaluate_run
-from avcil.train.record.results import Results, Split
-from avcil.train.record.run_folder import Run
-from avcil.train.run import TrainProgress, train_run
 
-Caches = TokenCache | Path | str | Sequence[Path | str]
+if TYPE_CHECKING:
+    from avcil.extract.engine import Progress
+    from avcil.extract.sources.manifest import Format
+    from avcil.report.comparison import Comparisons
+    from avcil.train.record.results import Results, Split
+    from avcil.train.record.run_folder import Run
+    from avcil.train.run import TrainProgress
+
+Paths = Path | str | Sequence[Path | str]
+Caches = TokenCache | Paths
 """An opened cache, the folder of one, or the folders of several that are taken as one."""
 
 
@@ -61,6 +57,13 @@ def extract(
         ManifestError: the source cannot be read, or no clip at all could be encoded.
         EncoderError, CacheError, ConfigError: see `avcil.errors`.
     """
+    from avcil.extract.engine import extract as extract_clips
+    from avcil.extract.options import ExtractOptions
+    from avcil.extract.sources.manifest import SourceOptions, read_manifest
+    from avcil.extract.sources.splits import SplitRule
+
+    if isinstance(options.get("allow_missing"), str):
+        options["allow_missing"] = frozenset({options["allow_missing"]})
     chosen = ExtractOptions(**_known(options, [one.name for one in fields(ExtractOptions)]))
     rule = SplitRule.parse(split, seed=split_seed)
     manifest = read_manifest(
@@ -100,6 +103,13 @@ def train(
         ConfigError: something is asked for that does not exist or cannot be done with this cache.
         RunError: `out` holds something else, or another process is training it.
     """
+    from avcil.train.config import ProtocolConfig, TrainingConfig
+    from avcil.train.plan import plan_run
+    from avcil.train.protocol_file import ProtocolFile, load_protocol
+    from avcil.train.run import train_run
+
+    if "name" in (settings or {}):
+        raise ConfigError("settings has 'name'; give the method's name as `method`")
     in_protocol = [one.name for one in fields(ProtocolConfig)]
     in_training = [one.name for one in fields(TrainingConfig)]
     _known(options, [*in_protocol, *in_training])
@@ -114,7 +124,7 @@ def train(
     return train_run(plan_run(_opened(cache), config), Path(out), on_progress=on_progress)
 
 
-def evaluate(run: Run | Path | str, cache: Sequence[Path | str] = (), *, split: Split = "test") -> Results:
+def evaluate(run: Run | Path | str, cache: Paths = (), *, split: Split = "test") -> Results:
     """Classify clips again with the network of every step, as `avcil eval` does.
 
     Args:
@@ -126,11 +136,14 @@ def evaluate(run: Run | Path | str, cache: Sequence[Path | str] = (), *, split: 
         RunError: the run is unfinished, or what its networks predict differs from what training recorded.
         CacheError: the cache is gone or damaged.
     """
-    opened = run if isinstance(run, Run) else Run.open(Path(run))
-    return evaluate_run(opened, [Path(path) for path in cache], split=split)
+    from avcil.train.record.evaluation import evaluate_run
+    from avcil.train.record.run_folder import Run
+
+    opened = run if isinstance(run, Run) else Run.open(run)
+    return evaluate_run(opened, _paths(cache), split=split)
 
 
-def compare(runs: Iterable[Run | Path | str], baseline: str | None = None) -> Comparisons:
+def compare(runs: Run | Path | str | Iterable[Run | Path | str], baseline: str | None = None) -> Comparisons:
     """Runs beside each other with statistics over seeds, as `avcil compare` shows them.
 
     Args:
@@ -141,13 +154,25 @@ def compare(runs: Iterable[Run | Path | str], baseline: str | None = None) -> Co
         RunError: a path is no run and holds none, or no run is finished.
         ConfigError: no run is of the baseline.
     """
-    return compare_runs([run.path if isinstance(run, Run) else Path(run) for run in runs], baseline)
+    from avcil.report.comparison import compare_runs
+    from avcil.train.record.run_folder import Run
+
+    several = [runs] if isinstance(runs, Run | Path | str) else runs
+    return compare_runs([run.path if isinstance(run, Run) else Path(run) for run in several], baseline)
 
 
 def _opened(cache: Caches) -> TokenCache:
     if isinstance(cache, TokenCache):
         return cache
-    return TokenCache(*map(Path, [cache] if isinstance(cache, Path | str) else cache))
+    folders = _paths(cache)
+    if not folders:
+        raise ConfigError("no cache is given; give the folder of one, or of several")
+    return TokenCache(*folders)
+
+
+def _paths(given: Paths) -> list[Path]:
+    """One path or several."""
+    return [Path(given)] if isinstance(given, Path | str) else [Path(path) for path in given]
 
 
 def _known(options: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:

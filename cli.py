@@ -43,6 +43,7 @@ app.command()(doctor)
 app.command()(demo)
 app.add_typer(cache, name="cache")
 
+MAX_MESSAGE = 2000  # characters of an error
 INTERRUPTED = 130
 NO_READER = 141  # as a shell reports a program that SIGPIPE ended
 
@@ -100,6 +101,8 @@ def _has_no_reader(output: int) -> bool:
 
 
 def _fail(message: str) -> NoReturn:
+    if len(message) > MAX_MESSAGE:  # a name or a value in it is what is wrong
+        message = f"{message[: MAX_MESSAGE // 2]} ... {message[-MAX_MESSAGE // 2 :]}"
     err.print(f"error: {printable(message)}", markup=False)
     sys.exit(2)
 

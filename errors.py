@@ -1,4 +1,4 @@
-"""Owns the error types that users meet; knows nothing else of the package.
+"""The error types that users meet.
 
 Every message says what is wrong, where (file, line, row, key) and what to do. The command line
 prints it as one line and leaves with exit code 2; anything that is not an `AvcilError` is a bug.
@@ -6,7 +6,7 @@ prints it as one line and leaves with exit code 2; anything that is not an `Avci
 
 
 class AvcilError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and put right."""
 
 
 class ManifestError(AvcilError):

@@ -1,4 +1,4 @@
-"""Owns finding what a user wrote: `package.module:name` in, the object out; knows not what it is for."""
+"""Code of a user, found by name: `package.module:name` in, the object out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def find_object(option: str, name: str, error: type[AvcilError]) -> object:
     """
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
-    if here not in sys.path:  # the installed command does not look there by itself
+    if here not in sys.path:  # the installed command does not search there by itself
         sys.path.append(here)
     try:
         module = importlib.import_module(module_name)

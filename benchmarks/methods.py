@@ -34,6 +34,8 @@ WITHOUT = {  # what is taken away from AV-CIL, one at a time
     "attention": {"network": {"attention": False}},
 }
 BATCHES = "[training]\nbatch = 16\nexemplar_batch = 32\n"  # a step has 32 clips
+RANDOM_FEATURES = 500  # of the heads that use some; their own defaults are for real data
+WITH_RANDOM_FEATURES = ("klda", "ranpac", "acil", "air", "dsal", "mmal")
 
 
 def main() -> None:
@@ -72,8 +74,9 @@ def made_up(out: Path, epochs: int) -> tuple[Path, Path]:
     """A cache of made-up tokens and its protocol."""
     write_synthetic_cache(out / "cache", SPEC)
     protocol = out / "tiny.toml"
+    narrow = "".join(f"[methods.{name}]\ndimensions = {RANDOM_FEATURES}\n" for name in WITH_RANDOM_FEATURES)
     protocol.write_text(
-        f'name = "tiny"\n[protocol]\nsteps = {STEPS}\nmemory = {MEMORY}\n{BATCHES}epochs = {epochs}\n'
+        f'name = "tiny"\n[protocol]\nsteps = {STEPS}\nmemory = {MEMORY}\n{BATCHES}epochs = {epochs}\n{narrow}'
     )
     return out / "cache", protocol
 

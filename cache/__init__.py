@@ -9,8 +9,9 @@ from avcil.cache.checked_json import SCHEMA_VERSION
 from avcil.cache.reader import TokenCache
 from avcil.cache.row import Tokens, as_stored
 from avcil.cache.row_writer import RowWriter
-from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec, WeightsOrigin
+from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, EncoderInfo, WeightsOrigin
 from avcil.cache.synthetic import SyntheticSpec, write_synthetic_cache
+from avcil.cache.token_spec import Reduction, TokenSpec
 from avcil.cache.writer import CacheWriter
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "CacheInfo",
     "CacheWriter",
     "EncoderInfo",
+    "Reduction",
     "RowWriter",
     "SyntheticSpec",
     "TokenCache",

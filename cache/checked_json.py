@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from avcil.errors import CacheError
+from avcil.tables import parse_json, shown
 
-SCHEMA_VERSION = 3  # what is written
-READABLE_VERSIONS = (2, 3)  # 2: where weights came from was a line of text
+SCHEMA_VERSION = 4  # what is written
+# 2: where weights came from was a line of text; 3: without `visual_reduction`
+READABLE_VERSIONS = (2, 3, 4)
 _START = b'{\n  "checksum": "'
 _ZEROS = b"00000000"
 
@@ -41,9 +43,9 @@ def decode_checked(data: bytes, format: str) -> dict[str, Any]:
         CacheError: not JSON, something else, of another version, or changed since it was written.
     """
     try:
-        content = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CacheError(f"not JSON: {error}") from error
+        content = parse_json(data)
+    except ValueError as error:
+        raise CacheError(str(error)) from error
     if not isinstance(content, dict) or content.pop("format", None) != format:
         raise CacheError(f'not an avcil token cache: "format" is not {format!r}')
     _check_version(content.pop("schema_version", None))
@@ -56,9 +58,10 @@ def decode_checked(data: bytes, format: str) -> dict[str, Any]:
 
 def _check_version(version: object) -> None:
     if type(version) is not int or version < 1:
-        raise CacheError(f'"schema_version" is {version!r}: expected a whole number from 1')
+        raise CacheError(f'"schema_version" is {shown(version)}: expected a whole number from 1')
     if version not in READABLE_VERSIONS:
-        readable = " and ".join(map(str, READABLE_VERSIONS))
+        *others, last = map(str, READABLE_VERSIONS)
+        readable = f"{', '.join(others)} and {last}"
         remedy = "upgrade it" if version > SCHEMA_VERSION else "extract again into another folder"
         raise CacheError(
             f"the cache has schema version {version}; this avcil reads versions {readable}: {remedy}"

@@ -20,6 +20,7 @@ from avcil.cache.schema import CacheClip, CacheInfo
 from avcil.errors import CacheError
 from avcil.files import is_unfinished, os_errors_as, sync, write_bytes
 from avcil.files import locked as holding
+from avcil.tables import parse_json, shown
 
 INFO_FORMAT = "avcil-tokens"
 INFO_NAME, MANIFEST_NAME = "cache.json", "manifest.csv"
@@ -140,7 +141,7 @@ def read_info(folder: Path) -> CacheInfo:
         identity = content.pop("identity", None)
         info = CacheInfo.from_content(content)
         if identity != info.identity:
-            raise CacheError(f'"identity" is {identity!r}, expected {info.identity!r}')
+            raise CacheError(f'"identity" is {shown(identity)}, expected {info.identity!r}')
     except CacheError as error:
         raise CacheError(f"{path}: {error}") from error
     return info
@@ -257,10 +258,13 @@ def _read_log(path: Path) -> Iterator[tuple[str, str]]:
     *lines, _ = _read(path).split(b"\n")  # what follows the last newline was cut off: no tokens came after it
     for number, line in enumerate(lines, start=1):
         try:
-            clip_id, flag, crc = json.loads(line)
+            record = parse_json(line)
+            if not isinstance(record, list) or [type(one) for one in record] != [str] * 3:
+                raise ValueError("expected a list of id, flag and checksum")
+            clip_id, flag, crc = record
             if [crc] != [*record_checksums([[clip_id, flag]])]:
                 raise ValueError("it does not match its checksum")
-        except (ValueError, TypeError, RecursionError) as error:
+        except ValueError as error:
             raise CacheError(f"{path}, line {number}, is damaged: {error}; {_FLAGS.remedy}") from error
         yield clip_id, flag
 

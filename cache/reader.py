@@ -83,6 +83,10 @@ class TokenCache:
         """The shards of all caches, in order."""
         return self._shards
 
+    def __repr__(self) -> str:
+        shape, where = self.info.visual.shape, " ".join(map(str, self.paths))
+        return f"<TokenCache {where}: {len(self.present())} of {len(self.clips)} clips, visual {list(shape)}>"
+
     def __reduce__(self) -> tuple[type["TokenCache"], tuple[Path, ...]]:
         return TokenCache, self.paths
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from avcil.cache.schema import SCALE_DTYPE, CacheInfo, TokenSpec
+from avcil.cache.schema import CacheInfo
+from avcil.cache.token_spec import SCALE_DTYPE, TokenSpec
 from avcil.errors import CacheError
 
 try:  # by carry-less multiplication; zlib's gives the same at 2 to 3 GB/s
@@ -40,6 +41,11 @@ class Tokens:
     visual: np.ndarray
     audio: np.ndarray
     visual_scale: np.ndarray | None = None
+
+    def clip(self, k: int) -> "Tokens":
+        """Those of clip k alone, n = 1; views."""
+        scale = None if self.visual_scale is None else self.visual_scale[k : k + 1]
+        return Tokens(self.visual[k : k + 1], self.audio[k : k + 1], scale)
 
     def widened(self) -> np.ndarray:
         """The visual tokens in float32, [n, T, S, D], whatever they are stored in."""

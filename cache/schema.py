@@ -1,4 +1,4 @@
-"""The description of a cache: token shapes, recipe, encoders, clips. Touches no file.
+"""The description of a cache: recipe, encoders, clips. Touches no file.
 
 Letters: T time, S space, D width. Everything here is checked when it is made, so that a value of one of
 these types can be trusted wherever it came from.
@@ -6,62 +6,21 @@ these types can be trusted wherever it came from.
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-import numpy as np
-
+from avcil.cache.token_spec import Reduction, TokenSpec
 from avcil.errors import CacheError
+from avcil.tables import STATED, from_table, shown
 
 SPLITS = ("train", "val", "test")
-DTYPES: dict[str, np.dtype[Any]] = {  # little-endian on every machine
-    "float16": np.dtype("<f2"),
-    "float32": np.dtype("<f4"),
-    "int8": np.dtype("i1"),  # visual tokens only, with a scale each: see `row.quantise`
-}
-SCALE_DTYPE = np.dtype("<f2")
 WeightsKind = Literal["random", "hub", "file", "own"]
 _ENCODERS = ("visual_encoder", "audio_encoder")
 _SHA256 = re.compile("[0-9a-f]{64}")
 MAX_ID_BYTES = 1024
 MAX_TEXT_BYTES = 8192  # a label or a source; well below the csv module's limit for a field
-
-
-@dataclass(frozen=True)
-class TokenSpec:
-    """Shape and number type of one clip's tokens; an int8 token of width D has a float16 scale besides.
-
-    Raises:
-        CacheError: an empty or non-positive shape, or a dtype other than those of `DTYPES`.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-
-    def __post_init__(self) -> None:
-        if not self.shape or any(type(n) is not int or n < 1 for n in self.shape):
-            raise CacheError(f"token shape {self.shape!r}: expected positive whole numbers")
-        if self.dtype not in DTYPES:
-            raise CacheError(f"token dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
-
-    @property
-    def numpy_dtype(self) -> np.dtype[Any]:
-        """The number type on disk."""
-        return DTYPES[self.dtype]
-
-    @property
-    def scale_shape(self) -> tuple[int, ...] | None:
-        """Shape of one clip's scales, None where tokens have none."""
-        return self.shape[:-1] if self.dtype == "int8" else None
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one clip's tokens, with their scales."""
-        scales = 0 if self.scale_shape is None else math.prod(self.scale_shape)
-        return math.prod(self.shape) * self.numpy_dtype.itemsize + scales * SCALE_DTYPE.itemsize
 
 
 @dataclass(frozen=True)
@@ -81,7 +40,7 @@ class WeightsOrigin:
         CacheError: something else than text, an unknown kind, or a field that this kind needs is empty.
     """
 
-    kind: WeightsKind = "own"
+    kind: WeightsKind = field(default="own", metadata=STATED)
     words: str = ""
     repository: str = ""
     commit: str = ""
@@ -109,13 +68,6 @@ class WeightsOrigin:
         return f"{self.words} {self.file}" if self.kind == "file" else self.words
 
     @classmethod
-    def from_content(cls, content: Mapping[str, Any], where: str) -> "WeightsOrigin":
-        """Read the member `weights` of an encoder; raises `CacheError` for a bad key, named after `where`."""
-        stated = {one.name: str for one in fields(cls) if one.name in content}
-        _check_keys(content, {"kind": str, **stated}, where)
-        return cls(**content)
-
-    @classmethod
     def from_words(cls, words: str, sha256: str = "") -> "WeightsOrigin":
         """Read the line that caches of version 2 hold; whatever is not one of avcil's becomes `own`."""
         origin = cls("own", words, sha256=sha256)
@@ -141,7 +93,7 @@ class EncoderInfo:
 
     name: str
     fingerprint: str
-    weights: WeightsOrigin = field(default_factory=WeightsOrigin)
+    weights: WeightsOrigin = field(default_factory=WeightsOrigin, metadata=STATED)
 
     def __post_init__(self) -> None:
         _utf8("name of an encoder", self.name)
@@ -149,16 +101,17 @@ class EncoderInfo:
             raise CacheError(f"fingerprint {self.fingerprint!r} of encoder {self.name!r}: expected a sha256")
 
     @classmethod
-    def from_content(cls, content: Mapping[str, Any], where: str) -> "EncoderInfo":
-        """Read a member of `cache.json`, of version 2 too; raises `CacheError` for a bad key."""
-        if isinstance(content.get("weights"), str):  # version 2: in words, with the hash beside them
-            hashed = {"weights_sha256": str} if "weights_sha256" in content else {}
-            _check_keys(content, {"name": str, "fingerprint": str, "weights": str, **hashed}, where)
-            weights = WeightsOrigin.from_words(content["weights"], content.get("weights_sha256", ""))
-        else:
-            _check_keys(content, {"name": str, "fingerprint": str, "weights": dict}, where)
-            weights = WeightsOrigin.from_content(content["weights"], f"{where}weights.")
-        return cls(content["name"], content["fingerprint"], weights)
+    def as_fields(cls, content: Any) -> Any:
+        """In version 2 `weights` was a line of words, with the hash beside it."""
+        if not isinstance(content, Mapping) or not isinstance(content.get("weights"), str):
+            return content
+        sha256 = content.get("weights_sha256", "")
+        if not isinstance(sha256, str):
+            raise CacheError(f"weights_sha256 of an encoder is {shown(sha256)}: expected a sha256")
+        weights = asdict(WeightsOrigin.from_words(content["weights"], sha256))
+        return {key: value for key, value in content.items() if key != "weights_sha256"} | {
+            "weights": weights
+        }
 
 
 @dataclass(frozen=True)
@@ -167,9 +120,11 @@ class CacheInfo:
 
     `recipe` is anything JSON can hold under string keys; tuples in it become lists. `precision` is the
     arithmetic of the encoders (fp32, bf16, fp16), empty where unknown: their tokens differ by rounding.
+    `visual_reduction` says what became of the encoder's visual tokens where `visual` is less than all.
 
     Raises:
-        CacheError: a shape with the wrong number of axes, int8 audio, or a recipe that JSON cannot hold.
+        CacheError: a shape with the wrong number of axes, int8 audio, a recipe that JSON cannot hold, or a
+            reduction that gives other visual tokens.
     """
 
     visual: TokenSpec
@@ -178,6 +133,7 @@ class CacheInfo:
     visual_encoder: EncoderInfo
     audio_encoder: EncoderInfo
     precision: str = ""
+    visual_reduction: Reduction | None = None
 
     def __post_init__(self) -> None:
         for name, spec, axes in (("visual", self.visual, "(T, S, D)"), ("audio", self.audio, "(D,)")):
@@ -187,6 +143,8 @@ class CacheInfo:
             raise CacheError(
                 "audio token dtype 'int8': expected float16 or float32; only visual tokens are int8"
             )
+        if self.visual_reduction is not None and self.visual_reduction.spec != self.visual:
+            raise CacheError(f"visual tokens {self.visual} are not what {self.visual_reduction} gives")
         try:
             text = json.dumps(dict(self.recipe), allow_nan=False, ensure_ascii=False)
             recipe = json.loads(text.encode("utf-8"))
@@ -201,13 +159,17 @@ class CacheInfo:
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def content(self) -> dict[str, Any]:
-        """The fields as JSON holds them, without an unknown `precision` and empty texts in `weights`."""
+        """The fields as JSON holds them, without an unknown `precision`, empty texts in `weights` and what is
+        not reduced."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples become lists
         for key in _ENCODERS:
             weights = content[key]["weights"]
             content[key]["weights"] = {name: value for name, value in weights.items() if value}
         if not self.precision:
             del content["precision"]
+        reduction = content.pop("visual_reduction") or {}
+        if kept := {key: value for key, value in reduction.items() if value is not None}:
+            content["visual_reduction"] = kept
         return content
 
     def content_in_words(self) -> dict[str, Any]:
@@ -227,19 +189,7 @@ class CacheInfo:
         Raises:
             CacheError: a missing, unknown or bad key.
         """
-        top = {key: dict for key in ("visual", "audio", "recipe", *_ENCODERS)}
-        stated = {"precision": str} if "precision" in data else {}
-        _check_keys(data, {**top, **stated}, "")
-        for key in ("visual", "audio"):
-            _check_keys(data[key], {"shape": list, "dtype": str}, f"{key}.")
-        return cls(
-            visual=TokenSpec(tuple(data["visual"]["shape"]), data["visual"]["dtype"]),
-            audio=TokenSpec(tuple(data["audio"]["shape"]), data["audio"]["dtype"]),
-            recipe=data["recipe"],
-            visual_encoder=EncoderInfo.from_content(data["visual_encoder"], "visual_encoder."),
-            audio_encoder=EncoderInfo.from_content(data["audio_encoder"], "audio_encoder."),
-            precision=data.get("precision", ""),
-        )
+        return from_table(cls, data, CacheError)
 
 
 @dataclass(frozen=True)
@@ -266,7 +216,7 @@ class CacheClip:
             if "\0" in value or size > limit or (size == 0 and name != "source"):
                 raise CacheError(f"clip {name} {value[:80]!r}: expected 1 to {limit} bytes without NUL")
         if self.split not in SPLITS:
-            raise CacheError(f"clip {self.id!r}: split {self.split!r} is not one of {', '.join(SPLITS)}")
+            raise CacheError(f"clip {self.id!r}: split {shown(self.split)} is not one of {', '.join(SPLITS)}")
 
 
 def differences(
@@ -315,13 +265,3 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:  # any JSON value
         for key, inner in value.items()
         for path, leaf in _flat(inner, f"{prefix}.{key}" if prefix else key).items()
     }
-
-
-def _check_keys(data: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
-    for key, kind in kinds.items():
-        if key not in data:
-            raise CacheError(f'"{where}{key}" is missing')
-        if not isinstance(data[key], kind):
-            raise CacheError(f'"{where}{key}" is {data[key]!r}: expected {kind.__name__}')
-    if unknown := sorted(data.keys() - kinds.keys()):
-        raise CacheError(f'unknown key "{where}{unknown[0]}"')

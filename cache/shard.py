@@ -11,7 +11,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,9 +20,10 @@ import numpy as np
 
 from avcil.cache.checked_json import decode_checked, encode_checked
 from avcil.cache.row import Layout, parts
-from avcil.cache.schema import CacheInfo
+from avcil.cache.schema import MAX_ID_BYTES, CacheInfo
 from avcil.errors import CacheError
 from avcil.files import reason
+from avcil.tables import from_table
 
 FORMAT = "avcil-shard"
 USER_BLOCK_BYTES = 2048
@@ -43,6 +44,25 @@ class Shard:
     def read_crcs(self, name: str = "crc32") -> np.ndarray:
         """The stored checksums, [n] uint32; of `crc32`, 0 where a row is not written."""
         return np.fromfile(self.path, CRC_DTYPE, count=len(self.ids), offset=self.offsets[name])
+
+
+@dataclass(frozen=True)
+class _UserBlock:
+    """The members of a user block, see `docs/cache-format.md`."""
+
+    identity: str
+    rows: int
+    id_bytes: int
+    size_bytes: int
+    offsets: dict[str, int]
+    structure_crc32: str
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or not 1 <= self.id_bytes <= MAX_ID_BYTES:
+            raise CacheError(
+                f"{self.rows} rows with ids of {self.id_bytes} bytes: expected 1 row or more, with ids of 1 "
+                f"to {MAX_ID_BYTES} bytes"
+            )
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -128,15 +148,9 @@ def _reserve(fd: int, size_bytes: int) -> None:
 def _user_block(file: BinaryIO, info: CacheInfo, offsets: Mapping[str, int], ids: np.ndarray) -> bytes:
     """The user block of a finished, still empty shard; `ids` [n] bytes."""
     size = os.fstat(file.fileno()).st_size
-    content = {
-        "identity": info.identity,
-        "rows": len(ids),
-        "id_bytes": ids.dtype.itemsize,
-        "size_bytes": size,
-        "offsets": dict(offsets),
-        "structure_crc32": _structure_crc(file, offsets, datasets(len(ids), info), size),
-    }
-    return encode_checked(FORMAT, content, USER_BLOCK_BYTES)
+    crc = _structure_crc(file, offsets, datasets(len(ids), info), size)
+    block = _UserBlock(info.identity, len(ids), ids.dtype.itemsize, size, dict(offsets), crc)
+    return encode_checked(FORMAT, asdict(block), USER_BLOCK_BYTES)
 
 
 def open_shard(path: Path, info: CacheInfo) -> Shard:
@@ -161,34 +175,31 @@ def _open(path: Path, file: BinaryIO, info: CacheInfo) -> Shard:
     if block[:8] == b"\x89HDF\r\n\x1a\n":
         raise CacheError("it has no user block: no cache writer of this version made it")
     content = decode_checked(block, FORMAT)
-    try:
-        n, id_bytes, offsets = content["rows"], content["id_bytes"], dict(content["offsets"])
-        identity, stored_crc = content["identity"], content["structure_crc32"]
-        rows, stored_size = datasets(n, info), int(content["size_bytes"])
-        _check_places(offsets, {**rows, "id": ((n,), np.dtype(("S", id_bytes)))}, stored_size)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CacheError(f"its user block is not understood: {error}") from error
-    if identity != info.identity:
-        raise CacheError(f"it holds tokens {str(identity)[:12]}, this cache tokens {info.identity[:12]}")
-    if size != stored_size:
-        verb = "is cut short" if size < stored_size else "has grown"
-        raise CacheError(f"it {verb}: it was made with {stored_size} bytes and has {size}")
-    if _structure_crc(file, offsets, rows, size) != stored_crc:
+    stored = from_table(_UserBlock, content, CacheError, where="its user block")
+    rows = datasets(stored.rows, info)
+    ids_in_file = {"id": ((stored.rows,), np.dtype(("S", stored.id_bytes)))}
+    _check_places(stored.offsets, {**rows, **ids_in_file}, stored.size_bytes)
+    if stored.identity != info.identity:
+        raise CacheError(f"it holds tokens {stored.identity[:12]}, this cache tokens {info.identity[:12]}")
+    if size != stored.size_bytes:
+        verb = "is cut short" if size < stored.size_bytes else "has grown"
+        raise CacheError(f"it {verb}: it was made with {stored.size_bytes} bytes and has {size}")
+    if _structure_crc(file, stored.offsets, rows, size) != stored.structure_crc32:
         raise CacheError("its HDF5 structure or its ids do not match their checksum: the file is damaged")
-    file.seek(offsets["id"])
-    ids = _ids(file.read(n * id_bytes), id_bytes)
-    return Shard(path, ids, offsets, size)
+    file.seek(stored.offsets["id"])
+    ids = _ids(file.read(stored.rows * stored.id_bytes), stored.id_bytes)
+    return Shard(path, ids, stored.offsets, size)
 
 
-def _check_places(offsets: Mapping[str, Any], expected: Mapping[str, Any], size: int) -> None:
+def _check_places(offsets: Mapping[str, int], expected: Mapping[str, Any], size: int) -> None:
     """Refuse places outside the file: a map beyond its end would end the process."""
     if offsets.keys() != expected.keys():
         raise CacheError(f"it has datasets {sorted(offsets)}, expected {sorted(expected)}")
     end = USER_BLOCK_BYTES
     for name, offset in sorted(offsets.items(), key=lambda place: place[1]):
         shape, dtype = expected[name]
-        if type(offset) is not int or offset < end:
-            raise CacheError(f"its dataset {name} begins at {offset!r}, before byte {end}")
+        if offset < end:
+            raise CacheError(f"its dataset {name} begins at {offset}, before byte {end}")
         end = offset + prod(shape) * dtype.itemsize
     if end > size:
         raise CacheError(f"its datasets end at byte {end} of {size}")

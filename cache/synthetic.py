@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, EncoderInfo, TokenSpec, WeightsOrigin
+from avcil.cache.schema import SPLITS, CacheClip, CacheInfo, EncoderInfo, WeightsOrigin
+from avcil.cache.token_spec import TokenSpec
 from avcil.cache.writer import CacheWriter
 from avcil.errors import CacheError
 

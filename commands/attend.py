@@ -94,7 +94,8 @@ def attend(
 
 def _line(one: StepAttention) -> str:
     label = shortened(one.label, NAME_WIDTH)
-    predicted = f"step {one.step + 1} predicts {label} ({100 * one.probability:.0f} %)"
+    share = "" if one.probability is None else f" ({100 * one.probability:.0f} %)"
+    predicted = f"step {one.step + 1} predicts {label}{share}"
     if one.drift is None:
         return f"{predicted}; the class is not learned yet"
     if one.learned_here:

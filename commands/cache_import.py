@@ -55,8 +55,11 @@ def cache_import(
 
     files = ReleasedFiles.find(released, visual, audio, splits)
     out.print(f"visual: {files.visual}\naudio: {files.audio}\nsplits: {files.splits}", markup=False)
-    with closing(open_features(files.visual)) as seen, closing(open_features(files.audio)) as heard:
-        plan = ImportPlan.make(files.splits, seen, heard, recipe, tokens)
+    with (
+        closing(open_features(files.visual)) as frames,
+        closing(open_features(files.audio)) as sound,
+    ):
+        plan = ImportPlan.make(files.splits, frames, sound, recipe, tokens)
         size = f"{len(plan.clips)} clips of {plan.classes} classes, {plan.size_bytes / 1e9:.2f} GB of tokens"
         out.print(f"{size}, recipe {plan.recipe}")
         with progress(out, "importing") as advance:
@@ -64,8 +67,8 @@ def cache_import(
                 cache,
                 plan.info,
                 plan.clips,
-                seen,
-                heard,
+                frames,
+                sound,
                 lambda now: advance(now.done, now.total, f"{now.read_bytes / 1e9:.1f} GB read"),
             )
     _show(summary, cache)

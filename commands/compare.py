@@ -78,12 +78,14 @@ def compared(runs: Sequence[Path], baseline: str | None = None) -> list[Comparis
 
 def show_comparisons(comparisons: Sequence[Comparison]) -> None:
     """Print a table for each, and what its numbers mean."""
-    from avcil.report.comparison import METRICS
-    from avcil.report.comparison_tables import comparison_table
+    from avcil.report.comparison import COSTS, METRICS
+    from avcil.report.comparison_tables import cost_table, outcome_table
     from avcil.train.record.metrics import DEFINITIONS
 
     for one in comparisons:
-        show(comparison_table(one))
+        show(outcome_table(one))
         out.print()
-    for metric in METRICS:
+        show(cost_table(one))
+        out.print()
+    for metric in (*METRICS, *COSTS):
         out.print(f"{metric.replace('_', ' ')}: {DEFINITIONS[metric]}", markup=False)

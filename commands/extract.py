@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from avcil.commands.console import err, out, printable
-from avcil.commands.options import AllowMissing, Batch, Decoder, TokenStorage, Workers
+from avcil.commands.options import AllowMissing, Batch, Decoder, TokenGrid, TokenStorage, Workers
 
 if TYPE_CHECKING:
     from avcil.extract.engine import DiskNeed
@@ -29,6 +29,11 @@ ListFormat = Annotated[
 ]
 EncoderPrecision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: fp16 on a GPU, fp32 on a CPU.")
+]
+
+PooledStatistics = Annotated[
+    Literal["mean", "mean-std", "mean-std-max"] | None,
+    typer.Option(help="Store only these statistics of visual tokens over time and space, 3 to 9 kB a clip."),
 ]
 
 
@@ -71,6 +76,8 @@ def extract(
     ] = "auto",
     precision: EncoderPrecision = "auto",
     tokens: TokenStorage = "float16",
+    pool: PooledStatistics = None,
+    grid: TokenGrid = None,
     deadline_s: Annotated[float, typer.Option(min=1.0, help="Seconds a clip may take to decode.")] = 60.0,
     allow_missing: AllowMissing = None,
     retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
@@ -101,6 +108,8 @@ def extract(
         device=devices,
         precision=precision,
         tokens=tokens,
+        pool=pool,
+        grid=grid,
         deadline_s=deadline_s,
         retry_failed=retry_failed,
         allow_missing=frozenset({allow_missing} if allow_missing else ()),

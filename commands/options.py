@@ -25,6 +25,9 @@ TokenStorage = Annotated[
     Literal["float16", "float32", "int8"],
     typer.Option(help="How visual tokens are stored; int8 takes half of float16."),
 ]
+TokenGrid = Annotated[
+    int | None, typer.Option(min=1, help="Average the places of visual tokens to N x N.", metavar="N")
+]
 RecordedWeights = Annotated[
     str | None, typer.Option(help="Where the encoder's weights are.", show_default="as recorded")
 ]

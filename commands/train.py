@@ -170,9 +170,13 @@ def run_training(plan: Plan, run_path: Path, tensorboard: bool = False) -> Run:
     config = plan.config
     sizes = "+".join(map(str, plan.protocol.step_sizes))
     replay = f", memory {plan.protocol.memory}" if plan.method.replays else ""
+    trained = (
+        f"no network is trained, {plan.device}"
+        if plan.method.layer is None
+        else f"{config.training.epochs} epochs a step, {plan.device}, {plan.arithmetic}"
+    )
     out.print(
-        f"{config.method.name}, {config.modality}, {config.fidelity}: {sizes} classes{replay}, "
-        f"{config.training.epochs} epochs a step, {plan.device}, {plan.arithmetic}",
+        f"{config.method.name}, {config.modality}, {config.fidelity}: {sizes} classes{replay}, {trained}",
         markup=False,
     )
     written = scalars(run_path / "tensorboard") if tensorboard else nullcontext()

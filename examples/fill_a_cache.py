@@ -24,7 +24,7 @@ def fingerprint(text: str) -> str:
 
 
 def main(path: Path) -> None:
-    """Write what the cache at `path` lacks."""
+    """Write what is missing in the cache at `path`."""
     clips = [
         CacheClip(f"{label}-{i}", f"class {label}", "train" if i < 8 else "val" if i < 10 else "test")
         for label in range(8)

@@ -220,6 +220,6 @@ class BlockRunner:
         if flags:  # first: better a flag without tokens than tokens without their flag
             self.store.record_flags(flags)
         if ids:
-            self.store.write(ids, visual, audio)
+            self.store.write(ids, self.encoder.kept(visual), audio)
             report.stored += ids
         report.times.write_s += time.monotonic() - started_s

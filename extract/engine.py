@@ -1,4 +1,4 @@
-"""An extraction: what a cache lacks is cut into blocks, these are run, their reports go into its tables."""
+"""An extraction: what a cache has not is cut into blocks, these are run, their reports go into its tables."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def extract(
     on_progress: Callable[[Progress], None] | None = None,
     on_start: Callable[[DiskNeed], None] | None = None,
 ) -> ExtractSummary:
-    """Encode the clips that the cache at `out` lacks, and note those that cannot be.
+    """Encode the clips that are missing in the cache at `out`, and note those that cannot be.
 
     `on_start` is called once, before anything is written; `on_progress` is called in this thread, after every
     clip and batch, on several devices twice a second. Interrupted, it leaves a whole cache, and the next call
@@ -136,7 +136,7 @@ def _fill(
     devices: Sequence[str],
     on_progress: Callable[[Progress], None] | None,
 ) -> ExtractSummary:
-    """Run the blocks of the clips that the cache lacks, in this process or on several devices."""
+    """Run the blocks of the clips that are missing, in this process or on several devices."""
     missing = set(writer.missing)
     todo = [
         clip

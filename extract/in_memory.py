@@ -40,7 +40,7 @@ def encode_clip(clip: Clip, encoder: TokenEncoder, options: ExtractOptions) -> E
         raise prepared
     tokens = encoder.encode([prepared])
     try:
-        stored = as_stored(clip.id, tokens.visual[0], tokens.audio[0], encoder.info)
+        stored = as_stored(clip.id, encoder.kept(tokens.visual)[0], tokens.audio[0], encoder.info)
     except CacheError as error:
         raise EncoderError(str(error)) from error
     return EncodedClip(prepared, stored)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import get_args
 
+from avcil.cache.token_spec import Statistics
 from avcil.errors import ConfigError
 from avcil.extract.encoders.registry import build_encoder
 from avcil.extract.media.contract import Backend, Track
@@ -22,6 +23,7 @@ class ExtractOptions:
     `deadline_s`: seconds a clip may take to decode. `retry_failed`: try clips again that failed before.
     `allow_missing`: {"audio"} encodes a clip without sound with silence, and flags it.
     `compile`: run the encoders through torch.compile. `tokens`: what a cache stores visual tokens in.
+    `pool`: store only these statistics of them, as float32; `grid`: N, averaged to N x N places first.
     """
 
     visual_encoder: str = "videomae-base"
@@ -39,6 +41,8 @@ class ExtractOptions:
     allow_missing: frozenset[Track] = frozenset()
     compile: bool = False
     tokens: TokenType = "float16"
+    pool: Statistics | None = None
+    grid: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -46,10 +50,17 @@ class ExtractOptions:
             ("decoder", self.decoder, get_args(Backend)),
             ("precision", self.precision, get_args(Precision)),
             ("tokens", self.tokens, get_args(TokenType)),
+            ("pool", self.pool, (None, *get_args(Statistics))),
         ):
             if value not in allowed:
-                raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
-        for name, number, least in (("workers", self.workers, 0), ("batch", self.batch, 1)):
+                raise ConfigError(
+                    f"{name} is {value!r}; it must be one of {', '.join(filter(None, allowed))}"
+                )
+        for name, number, least in (
+            ("workers", self.workers, 0),
+            ("batch", self.batch, 1),
+            ("grid", self.grid, 1),
+        ):
             if number is not None and number < least:
                 raise ConfigError(f"{name} is {number}; it must be at least {least}")
         for track in self.allow_missing - set(get_args(Track)):
@@ -86,4 +97,6 @@ def build_token_encoder(options: ExtractOptions) -> TokenEncoder:
         options.precision,
         compiled=options.compile,
         tokens=options.tokens,
+        grid=options.grid,
+        pool=options.pool,
     )

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from avcil.errors import EncoderError
 from avcil.extract.encoders.inputs import FramesInput, MelInput, WaveformInput
 from avcil.extract.media.contract import DecodeRequest, failure
 from avcil.extract.mel import filter_bank, resample
+from avcil.tables import from_table
 
 SOUND_MARGIN_S = 0.05  # ten times as much as the filter reaches at any rate
 MAX_ASPECT = 8.0  # beyond it the far ends are cut before resizing: the centre crop never shows them
@@ -93,13 +95,17 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Rebuild a recipe from `to_dict`; raises ValueError naming unknown or missing keys."""
+        """Rebuild a recipe from `to_dict`.
+
+        Raises:
+            ValueError: names unknown or missing keys.
+            EncoderError: names a value of the wrong type.
+        """
         known = {field.name for field in fields(cls)}
         unknown, missing = set(values) - known, known - set(values) - {"wave_samples"}
         if unknown or missing:
             raise ValueError(f"recipe: unknown keys {sorted(unknown)}, missing {sorted(missing)}")
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
+        return from_table(cls, values, EncoderError)
 
 
 def recommended() -> Recipe:

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avcil.cache import CacheInfo, Tokens, TokenSpec
+from avcil.cache import CacheInfo, Reduction, Tokens, TokenSpec
+from avcil.cache.reduction import reduced, rounded
+from avcil.cache.token_spec import Statistics
 from avcil.errors import EncoderError
 from avcil.extract.encoders.compiled import FixedBatch, Forward
 from avcil.extract.encoders.encoder import Encoder
@@ -28,7 +30,8 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class TokenEncoder:
     """Both encoders on one device, with the recipe cut to what they take, and how their modules are run.
 
-    `tokens` is the number type that a cache stores visual tokens in.
+    `tokens` is the number type that visual tokens are rounded to, `reduction` what a cache then keeps of them
+    (None: all).
     """
 
     visual: Encoder
@@ -39,6 +42,7 @@ class TokenEncoder:
     visual_forward: Forward = field(repr=False)
     audio_forward: Forward = field(repr=False)
     tokens: TokenType = "float16"
+    reduction: Reduction | None = None
 
     @classmethod
     def make(
@@ -51,13 +55,18 @@ class TokenEncoder:
         *,
         compiled: bool = False,
         tokens: TokenType = "float16",
+        grid: int | None = None,
+        pool: Statistics | None = None,
     ) -> TokenEncoder:
         """Put the encoders on a device (`auto`: the GPU where there is one) in a precision.
 
         `auto` is fp16 on a GPU, finer than bf16 at the same speed, and fp32 on a CPU. `compiled`: through
-        `torch.compile`, see `FixedBatch`. Raises `EncoderError` for a device that is not there or fp16 on a
-        CPU.
+        `torch.compile`, see `FixedBatch`. `grid` and `pool`: what is kept of visual tokens, see `Reduction`.
+        Raises `EncoderError` for a device that is not there or fp16 on a CPU, `CacheError` for a grid that
+        does not fit the tokens.
         """
+        spec = TokenSpec(visual.token_shape, tokens)
+        reduction = None if grid is None and pool is None else Reduction(spec, grid, pool)
         on = _device(device)
         name = precision_on(on.type, precision)
         visual.module.to(on)
@@ -72,18 +81,21 @@ class TokenEncoder:
             visual_forward=FixedBatch(visual.module) if compiled else visual.module,
             audio_forward=FixedBatch(audio.module) if compiled else audio.module,
             tokens=tokens,
+            reduction=reduction,
         )
 
     @property
     def info(self) -> CacheInfo:
         """What a cache says of these tokens: visual [T, S, D] in the type asked for, audio float32 [D]."""
+        spec = TokenSpec(self.visual.token_shape, self.tokens)
         return CacheInfo(
-            visual=TokenSpec(self.visual.token_shape, self.tokens),
+            visual=spec if self.reduction is None else self.reduction.spec,
             audio=TokenSpec(self.audio.token_shape, "float32"),
             recipe=self.recipe.to_dict(),
             visual_encoder=self.visual.info,
             audio_encoder=self.audio.info,
             precision=next(name for name, dtype in _DTYPES.items() if dtype == self.dtype),
+            visual_reduction=self.reduction,
         )
 
     def encode(self, clips: Sequence[PreparedClip]) -> Tokens:
@@ -117,6 +129,12 @@ class TokenEncoder:
         _require_shape(audio, (count, *self.audio.token_shape), self.audio.name)
         visual = visual.float() if self.tokens == "float32" else visual.half()  # int8 is coarser than both
         return Tokens(visual=visual.cpu().numpy(), audio=audio.float().cpu().numpy())
+
+    def kept(self, visual: np.ndarray) -> np.ndarray:
+        """What a cache is given of encoded visual tokens [B, T, S, D]: all, or their `reduction`."""
+        if self.reduction is None or not len(visual):
+            return visual
+        return np.stack([reduced(rounded(clip, self.tokens), self.reduction) for clip in visual])
 
     @contextmanager
     def _memory_for(self, count: int) -> Iterator[None]:

@@ -19,7 +19,8 @@ from avcil.predict.attention_maps import (
 )
 from avcil.train.network.layers import LinearLayer
 from avcil.train.record.run_folder import Run
-from avcil.train.record.weights import load_network
+from avcil.train.record.weights import load_classifier
+from avcil.train.tokens.batches import ResidentTokens
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class StepAttention:
 
     Attributes:
         step: from 0.
-        label: the class it predicts, with `probability`.
+        label: the class it predicts, and its `probability`; None where scores are not probabilities.
         maps: where and when it attended.
         drift: of its maps from those of the step that learned the class; None before that step.
         learned_here: it is the step that learned the class.
@@ -36,7 +37,7 @@ class StepAttention:
 
     step: int
     label: str
-    probability: float
+    probability: float | None
     maps: ReducedMaps
     drift: Drift | None
     learned_here: bool
@@ -67,8 +68,15 @@ def attention_by_step(
     Raises:
         ConfigError: the run has no attention or no linear classifier, or knows no class `label`.
     """
+    kept = run.token_info.visual_reduction
+    if kept is not None and kept.statistics is not None:
+        raise ConfigError(
+            f"{run.path}: it was trained on the {', '.join(kept.names)} of visual tokens, which have no "
+            "places and moments; attend needs a run on the tokens themselves"
+        )
     classes = run.facts.classes
-    networks = [load_network(run, step, device) for step in range(last + 1)]
+    classifiers = [load_classifier(run, step, device) for step in range(last + 1)]
+    networks = [one.network for one in classifiers]
     if not networks[0].attends or not isinstance(networks[0].classifier, LinearLayer):
         raise ConfigError(
             f"{run.path}: its network has no audio-guided attention under a linear classifier; attend needs "
@@ -82,7 +90,8 @@ def attention_by_step(
     with torch.inference_mode():
         outputs = [network(audio, visual) for network in networks]
         maps = [network.maps(audio, visual) for network in networks]
-    shares = [output.logits[0].softmax(0) for output in outputs]
+        clip = ResidentTokens(audio=audio, visual=visual)
+        shares = [one.scores(clip)[0].softmax(0) for one in classifiers]
     column = known.index(label) if label is not None else int(shares[-1].argmax())
     learned = next(step for step, network in enumerate(networks) if column < network.shape.classes)
 
@@ -98,7 +107,7 @@ def attention_by_step(
             StepAttention(
                 step=step,
                 label=classes[predicted],
-                probability=share[predicted].item(),
+                probability=share[predicted].item() if classifiers[step].log_probabilities else None,
                 maps=reduce_maps(attended, weights(step)),
                 drift=drift(maps[learned], attended) if step >= learned else None,
                 learned_here=step == learned,

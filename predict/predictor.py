@@ -20,8 +20,7 @@ from avcil.predict.attention_maps import Reduction
 from avcil.predict.recorded import EncoderSource, build_recorded_encoder
 from avcil.train.methods.head import Classifier
 from avcil.train.record.run_folder import Run
-from avcil.train.record.weights import load_classifier
-from avcil.train.tokens.batches import ResidentTokens
+from avcil.train.record.weights import as_seen, load_classifier
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Predictor:
 
     def predict(
         self,
-        videos: Iterable[Path | str],
+        videos: Path | str | Iterable[Path | str],
         options: ExtractOptions | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Prediction]:
@@ -118,7 +117,8 @@ class Predictor:
         Raises:
             ManifestError: a folder without a media file.
         """
-        paths = list_videos([Path(video) for video in videos])
+        given = [videos] if isinstance(videos, Path | str) else videos
+        paths = list_videos([Path(video) for video in given])
         results = [Prediction(path, {}) for path in paths]
 
         def on_clip(clip: Clip, tokens: Tokens | DecodeError) -> None:
@@ -143,7 +143,7 @@ class Predictor:
         """Classify the tokens of one video (n = 1)."""
         device = self.encoder.device
         audio, visual = (torch.from_numpy(part).to(device) for part in (tokens.audio, tokens.widened()))
-        scores = self.classifier.scores(ResidentTokens(audio=audio, visual=visual))[0]
+        scores = self.classifier.scores(as_seen(self.run, audio, visual, device))[0]
         probable = self.classifier.log_probabilities
         values = (scores.softmax(0) if probable else scores).tolist()
         ranked = sorted(zip(self.classes, values, strict=True), key=lambda pair: -pair[1])

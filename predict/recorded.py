@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import cast, get_args
 
 from avcil.cache import CacheInfo, EncoderInfo
 from avcil.cache.schema import differences
@@ -26,7 +26,7 @@ class EncoderSource:
 def build_recorded_encoder(
     info: CacheInfo, visual: EncoderSource, audio: EncoderSource, device: str = "auto"
 ) -> TokenEncoder:
-    """Build the encoders that made tokens like `info`, with their recipe, precision and number type.
+    """Build the encoders that made tokens like `info`: the same recipe, precision, number type, reduction.
 
     Random weights and those of the hub are found by what the record says of them; where a file lies is not
     in it and has to be given. Tokens of fp16 are made in fp32 where there is no GPU: they differ by rounding.
@@ -34,8 +34,13 @@ def build_recorded_encoder(
     Raises:
         EncoderError: weights or a factory are needed, or what was given makes other tokens.
     """
+    reduction = info.visual_reduction
     device = device_names(device)[0]
     precision = info.precision or "auto"
+    if precision not in get_args(Precision):
+        raise EncoderError(
+            f"the tokens were made in {precision!r}; which is none of {', '.join(get_args(Precision))}"
+        )
     if precision == "fp16" and not device.startswith("cuda"):
         precision = "fp32"
     encoder = TokenEncoder.make(
@@ -44,7 +49,9 @@ def build_recorded_encoder(
         _recipe(info),
         device,
         cast("Precision", precision),
-        tokens=cast("TokenType", info.visual.dtype),
+        tokens=cast("TokenType", (info.visual if reduction is None else reduction.of).dtype),
+        grid=None if reduction is None else reduction.grid,
+        pool=None if reduction is None else reduction.statistics,
     )
     here = replace(encoder.info, precision=info.precision)
     if differing := differences(info, here, introduced=("the run has", "these encoders give")):
@@ -55,7 +62,7 @@ def build_recorded_encoder(
 def _recipe(info: CacheInfo) -> Recipe:
     try:
         return Recipe.from_dict(info.recipe)
-    except (ValueError, TypeError) as error:
+    except (ValueError, EncoderError) as error:
         raise EncoderError(f"the tokens' recipe is none for videos ({error})") from error
 
 

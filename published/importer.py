@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from avcil.cache.row import LARGEST
-from avcil.cache.schema import CacheClip, CacheInfo, TokenSpec
+from avcil.cache.schema import CacheClip, CacheInfo
+from avcil.cache.token_spec import TokenSpec
 from avcil.cache.writer import CacheWriter
 from avcil.errors import CacheError, ConfigError
 from avcil.published.features import Features, Hdf5Features
@@ -139,8 +140,8 @@ def import_features(
                     tried += len(batch.ids) + len(batch.failures)
                     if on_progress is not None:
                         on_progress(ImportProgress(already + tried, len(clips), read_bytes))
-            lacking = set(writer.missing)
-            failures = {key: why for key, why in writer.failures.items() if key in lacking}
+            missing = set(writer.missing)
+            failures = {key: why for key, why in writer.failures.items() if key in missing}
             if failures and not (done or already):
                 first, (kind, detail) = next(iter(failures.items()))
                 raise CacheError(f"none of the {len(clips)} clips can be used; {first!r}: {kind}: {detail}")
@@ -185,13 +186,13 @@ def _read_batch(ids: Sequence[str], info: CacheInfo, visual: Features, audio: Fe
     read_bytes = 0
     for clip_id in ids:
         try:
-            seen, heard = _read(clip_id, info, visual, audio)
+            frames, sound = _read(clip_id, info, visual, audio)
         except _Unusable as error:
             failures[clip_id] = error.failure
         else:
-            batch_visual[len(usable)], batch_audio[len(usable)] = seen, heard
+            batch_visual[len(usable)], batch_audio[len(usable)] = frames, sound
             usable.append(clip_id)
-            read_bytes += seen.nbytes + heard.nbytes
+            read_bytes += frames.nbytes + sound.nbytes
     n = len(usable)
     return _Batch(usable, batch_visual[:n], batch_audio[:n], failures, read_bytes)
 

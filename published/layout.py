@@ -72,12 +72,12 @@ def find_released(folder: Path, names: Sequence[str], option: str) -> Path:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    seen: set[Path] = set()
+    visual_shape: set[Path] = set()
     for here, folders, names in os.walk(folder, followlinks=True):
-        if (real := Path(here).resolve()) in seen:  # a link that leads back
+        if (real := Path(here).resolve()) in visual_shape:  # a link that leads back
             folders.clear()
         else:
-            seen.add(real)
+            visual_shape.add(real)
             yield from (Path(here, name) for name in names)
 
 
@@ -108,13 +108,13 @@ def released_shapes(
             f"{audio.path}: the splits name {clips[0].id!r}, the features {theirs!r}: give the files of one "
             "data set"
         )
-    seen, heard = _commonest_shape(visual, both), _commonest_shape(audio, both)
-    if len(seen) != 2 or seen[0] % TIME or not seen[0] or len(heard) != 1:
+    visual_shape, audio_shape = _commonest_shape(visual, both), _commonest_shape(audio, both)
+    if len(visual_shape) != 2 or visual_shape[0] % TIME or not visual_shape[0] or len(audio_shape) != 1:
         raise CacheError(
-            f"clip {both[0]!r}: visual features {list(seen)} in {visual.path}, audio {list(heard)} in "
-            f"{audio.path}: expected [{TIME} x S, D] and [D]"
+            f"clip {both[0]!r}: visual features {list(visual_shape)} in {visual.path}, audio "
+            f"{list(audio_shape)} in {audio.path}: expected [{TIME} x S, D] and [D]"
         )
-    return (TIME, seen[0] // TIME, seen[1]), (heard[0],)
+    return (TIME, visual_shape[0] // TIME, visual_shape[1]), (audio_shape[0],)
 
 
 def _commonest_shape(features: Features, ids: Sequence[str]) -> tuple[int, ...]:

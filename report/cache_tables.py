@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from avcil.cache.schema import WeightsOrigin
-from avcil.cache.summary import CacheSummary, Coverage
+from avcil.cache.operations.summary import CacheSummary, Coverage
+from avcil.cache.schema import CacheInfo, WeightsOrigin
 from avcil.report.labels import shortened
 from avcil.report.table import Column, Table
 
@@ -18,11 +18,13 @@ def cache_lines(summary: CacheSummary) -> list[str]:
     visual, audio = content["visual"], content["audio"]
     lines = [
         f"{total.written} of {total.listed} clips of {len(summary.classes)} classes have tokens",
-        f"visual {_shape(visual)}, audio {_shape(audio)}: {summary.clip_bytes / 1e6:.2f} MB a clip, "
+        f"visual {_shape(visual)}, audio {_shape(audio)}: {_size(summary.clip_bytes)} a clip, "
         f"{summary.disk_bytes / 1e9:.2f} GB in {summary.shards} shard{'s' * (summary.shards != 1)}",
         f"recipe: {content['recipe'].get('name', 'without a name')}; "
         f"precision of the encoders: {content.get('precision', 'unknown')}",
     ]
+    if "visual_reduction" in content:
+        lines.insert(2, f"visual tokens: {CacheInfo.from_content(content).visual_reduction}")
     for kind in ("visual", "audio"):
         encoder = content[f"{kind}_encoder"]
         weights = WeightsOrigin(**encoder["weights"])
@@ -48,6 +50,10 @@ def _cells(splits: Mapping[str, Coverage]) -> list[str]:
         str(one.written) if one.written == one.listed else f"{one.written} of {one.listed}"
         for one in splits.values()
     ]
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:.2f} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:.1f} kB"
 
 
 def _shape(spec: Mapping[str, object]) -> str:

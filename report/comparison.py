@@ -18,6 +18,7 @@ from avcil.train.methods import METHODS
 from avcil.train.record.found_runs import FinishedRun, read_runs
 
 METRICS = ("mean_accuracy", "last_accuracy", "average_forgetting")
+COSTS = ("memory_bytes", "seconds_per_step")
 MODALITY_ORDER = ("audio", "visual", "audio-visual")  # as in the published tables
 # Of several rows of the baseline's method, the one that is alike in these is meant, the first key first.
 SHARED_WITH_BASELINE = ("fidelity", "protocol.order", "protocol.memory", "protocol.memory_per_class")
@@ -35,6 +36,7 @@ class ComparisonRow:
         seeds: seeds of the order and of training of every run.
         accuracy: A_t over the runs, after every step.
         samples: every metric of `METRICS` over the runs, as fractions; None where it is not defined.
+        costs: all of `COSTS` over the runs, in their units.
         differences: every metric minus the baseline's over the seeds both have; empty without a baseline.
     """
 
@@ -46,6 +48,7 @@ class ComparisonRow:
     seeds: tuple[Seeds, ...]
     accuracy: tuple[Sample, ...]
     samples: dict[str, Sample | None]
+    costs: dict[str, Sample]
     differences: dict[str, PairedDifference]
 
 
@@ -184,6 +187,7 @@ def _row(group: _Group, variant: str, baseline: _Group | None) -> ComparisonRow:
         seeds=tuple(group.runs),
         accuracy=tuple(map(sample, by_step)),
         samples=samples,
+        costs={cost: sample(list(_values(group, cost).values())) for cost in COSTS},
         differences=differences,
     )
 
@@ -213,13 +217,14 @@ def _baseline(
 def _settings(run: FinishedRun) -> Settings:
     """What decides a row: the configuration without its seeds, its name, its device and its way to cut."""
     config = run.config
+    replays = run.result.old_clips == "exemplars"  # else the memory is a budget that nobody uses
     same = replace(
         config,
         name="",
         protocol=replace(config.protocol.uncut(), classes=(), order_seed=0),
         training=replace(config.training, seed=0, device=""),
     )
-    return flat_table(same) | {"protocol.memory": run.result.memory}
+    return flat_table(same) | {"protocol.memory": run.result.memory if replays else 0}
 
 
 def _seeds(config: RunConfig) -> Seeds:

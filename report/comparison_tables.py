@@ -4,33 +4,54 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from avcil.report.comparison import METRICS, Comparison, ComparisonRow
+from avcil.report.comparison import COSTS, METRICS, Comparison, ComparisonRow
 from avcil.report.labels import printable
 from avcil.report.statistics import PairedDifference, Sample
 from avcil.report.table import Cell, Column, Table
-from avcil.report.words import percent
+from avcil.report.words import in_mb, percent, short_number
 from avcil.train.record.metrics import DEFINITIONS
 from avcil.train.record.results import Results
 
+KEYS = (Column("method", "left"), Column("modality", "left"), Column("n"))
 SHORT = {"mean_accuracy": "mean", "last_accuracy": "last", "average_forgetting": "forgetting"}
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """One row per method, modality and variant: in percent, with the difference of mean accuracies."""
-    names = ["n", *SHORT.values()]
+    """One row per method, modality and variant: `outcome_table` and `cost_table` side by side."""
+    outcome, cost = outcome_table(comparison), cost_table(comparison)
+    return replace(
+        outcome,
+        columns=[*outcome.columns, *cost.columns[len(KEYS) :]],
+        rows=[[*one, *other[len(KEYS) :]] for one, other in zip(outcome.rows, cost.rows, strict=True)],
+        note=f"{outcome.note}; {cost.note}",
+    )
+
+
+def outcome_table(comparison: Comparison) -> Table:
+    """In percent, with the difference of mean accuracies; 80 characters wide."""
+    names = [*SHORT.values()]
+    rows = [[*_keys(row), *(_sample(row.samples[metric]) for metric in METRICS)] for row in comparison.rows]
     if comparison.baseline is not None:
         names.append(f"vs {comparison.baseline_title}")
-    rows: list[list[Cell]] = [
-        [row_title(row), row.modality, len(row.seeds), *(_sample(row.samples[metric]) for metric in METRICS)]
-        for row in comparison.rows
-    ]
-    if comparison.baseline is not None:
         for cells, row in zip(rows, comparison.rows, strict=True):
             cells.append(difference(row.differences.get("mean_accuracy")))
-    columns = [Column("method", "left"), Column("modality", "left"), *map(Column, names)]
-    return Table(heading(comparison), columns, rows, note=legend(comparison))
+    return Table(heading(comparison), [*KEYS, *map(Column, names)], rows, note=legend(comparison))
+
+
+def cost_table(comparison: Comparison) -> Table:
+    """What each way to train keeps and takes."""
+    rows = [
+        [*_keys(row), in_mb(row.costs["memory_bytes"].mean), short_number(row.costs["seconds_per_step"].mean)]
+        for row in comparison.rows
+    ]
+    note = "MB kept: exemplars and what the head keeps, after the last step; s a step: wall time; means"
+    return Table("", [*KEYS, Column("MB kept"), Column("s a step")], rows, note=note)
+
+
+def _keys(row: ComparisonRow) -> list[Cell]:
+    return [row_title(row), row.modality, len(row.seeds)]
 
 
 def heading(comparison: Comparison) -> str:
@@ -76,6 +97,7 @@ def numbers_table(comparisons: Sequence[Comparison]) -> Table:
     names = ["protocol", "classes", "step_sizes", "cache_fingerprint"]
     names += ["method", "modality", "fidelity", "variant", "runs"]
     names += [f"{metric}_{part}" for metric in METRICS for part in ("mean", "sd")]
+    names += [f"{cost}_{part}" for cost in COSTS for part in ("mean", "sd")]
     names += [f"{metric}_{part}" for metric in METRICS for part in ("difference", "interval95")]
     names += ["baseline", "pairs"]
     rows = [_numbers(comparison, row) for comparison in comparisons for row in comparison.rows]
@@ -83,7 +105,7 @@ def numbers_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def _numbers(comparison: Comparison, row: ComparisonRow) -> list[Cell]:
-    samples = [row.samples[metric] for metric in METRICS]
+    samples = [*(row.samples[metric] for metric in METRICS), *(row.costs[cost] for cost in COSTS)]
     differences = [row.differences.get(metric) for metric in METRICS]
     pairs = [(None, None) if one is None else (one.mean, one.deviation) for one in samples]
     pairs += [(None, None) if one is None else (one.mean, one.half_width) for one in differences]
@@ -98,7 +120,7 @@ def _numbers(comparison: Comparison, row: ComparisonRow) -> list[Cell]:
 
 def as_json(comparisons: Sequence[Comparison]) -> str:
     """Everything, as one JSON object with the definitions of the metrics; numbers are fractions."""
-    definitions = {metric: DEFINITIONS[metric] for metric in METRICS}
+    definitions = {name: DEFINITIONS[name] for name in (*METRICS, *COSTS)}
     content = {"comparisons": [asdict(one) for one in comparisons], "definitions": definitions}
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 

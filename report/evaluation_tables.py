@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from avcil.report.labels import shortened
 from avcil.report.table import Cell, Column, Table
-from avcil.report.words import SELECTION, SPLIT_WORDS, chances, percent, title
+from avcil.report.words import SELECTION, SPLIT_WORDS, byte_size, chances, percent, short_number, title
 from avcil.train.record.metrics import DEFINITIONS, Confusion, most_confused
 from avcil.train.record.results import MOST_CONFUSED, Results, to_json
 
@@ -103,19 +103,22 @@ def headline_table(result: Results) -> Table:
     rows = [
         *((_spoken(name), percent(getattr(result, name)), DEFINITIONS[name]) for name in HEADLINE),
         *((name, "", DEFINITIONS[name]) for name in ("accuracy", "forgetting")),
-        ("epoch kept", "", SELECTION[result.select]),
+        ("memory kept", byte_size(result.memory_bytes), DEFINITIONS["memory_bytes"]),
+        ("seconds per step", short_number(result.seconds_per_step), DEFINITIONS["seconds_per_step"]),
+        *([("epoch kept", "", SELECTION[result.select])] if result.epochs else []),
     ]
     return Table("", [Column("", "left"), Column("", bold=True), Column("", "prose")], rows)
 
 
 def numbers_table(result: Results) -> Table:
-    """One number a row, as a fraction: `measure,step,of,taken_for,value`.
+    """One number a row, accuracies as fractions: `measure,step,of,taken_for,value`.
 
     `step` counts from 1. `of` is the step whose classes an `accuracy_of_step` is about, or the class; for
     `confusion`, in clips, the class, and `taken_for` what it was taken for.
     """
     last = len(result.step_sizes)
-    rows: list[Sequence[Cell]] = [[name, None, None, None, getattr(result, name)] for name in HEADLINE]
+    single = (*HEADLINE, "memory_bytes", "seconds_per_step")
+    rows: list[Sequence[Cell]] = [[name, None, None, None, getattr(result, name)] for name in single]
     for step, (accuracy, forgetting) in enumerate(zip(result.accuracy, result.forgetting, strict=True), 1):
         rows.append(["accuracy", step, None, None, accuracy])
         rows.append(["forgetting", step, None, None, forgetting])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from avcil.train.record.results import Results
 
 MODALITY_WORDS = {
@@ -21,8 +23,8 @@ TERM_WORDS = {  # what a loss term asks for
     "distillation": "Stay close to the network of the step before",
     "instance": "Bring sound and picture of a clip together",
     "class": "Bring sounds and pictures of a class together",
-    "spatial": "Look where the step before looked",
-    "temporal": "Look when the step before looked",
+    "spatial": "Attend where the step before attended",
+    "temporal": "Attend when the step before attended",
 }
 EVEN = 0.0005  # forgetting that rounds to 0.0 points
 
@@ -42,6 +44,31 @@ def whole(fraction: float) -> str:
     return f"{round(100 * fraction)}".replace("-", "\N{MINUS SIGN}")
 
 
+def in_mb(n_bytes: float) -> str:
+    """Bytes in MB (1e6), without the unit."""
+    return short_number(n_bytes / 1e6)
+
+
+def short_number(value: float) -> str:
+    """Three significant digits and at most three decimals, never as a power of ten."""
+    value = float(f"{value:.3g}")
+    if 0 < value < 0.0005:
+        return "<0.001"
+    decimals = 2 - math.floor(math.log10(value)) if value else 0
+    return f"{value:.{min(max(decimals, 0), 3)}f}"
+
+
+def byte_size(n_bytes: float) -> str:
+    """Bytes with the unit that suits them: kB is 1e3, MB 1e6, GB 1e9."""
+    n_bytes = float(f"{n_bytes:.3g}")
+    power = next((k for k in (3, 2, 1) if n_bytes >= 1000**k), 0)
+    return (
+        f"{short_number(n_bytes / 1000**power)} {('', 'k', 'M', 'G')[power]}B"
+        if power
+        else f"{n_bytes:.0f} B"
+    )
+
+
 def title(result: Results) -> str:
     """Method and modality as people call them."""
     return f"{result.method_title}, {result.modality}"
@@ -58,7 +85,7 @@ def story(result: Results) -> list[str]:
 
 
 def _task(result: Results) -> str:
-    sizes = result.step_sizes
+    sizes, learner = result.step_sizes, "network" if result.epochs else "classifier"
     if len(sizes) == 1:
         course = "all at once"
     elif len(set(sizes)) == 1:
@@ -66,7 +93,7 @@ def _task(result: Results) -> str:
     else:
         course = f"not all at once but in {len(sizes)} steps of {_listed(sizes)} classes"
     return (
-        f"A network learned to tell {_classes(len(result.classes))} of video apart "
+        f"A {learner} learned to tell {_classes(len(result.classes))} of video apart "
         f"{MODALITY_WORDS[result.modality]}, {course}."
     )
 
@@ -89,9 +116,8 @@ def _regime(result: Results) -> str:
 
 def _outcome(result: Results) -> str:
     clips = f"{result.clips} {SPLIT_WORDS[result.split]}"
-    aside = "that it never trained on" if result.split == "test" else "that chose which epoch to keep"
-    if result.split == "val" and result.select != "best_val":
-        aside = "that it never trained on"
+    chose = result.split == "val" and result.select == "best_val" and result.epochs
+    aside = "that chose which epoch to keep" if chose else "that it never trained on"
     return (
         f"In the end it names the right one of {_classes(len(result.classes))} for "
         f"{percent(result.last_accuracy)} % of {clips} {aside}; guessing would be right for "

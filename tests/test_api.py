@@ -105,4 +105,31 @@ def test_options_are_checked_by_name(tmp_path: Path) -> None:
         avcil.extract(tmp_path, tmp_path / "out", visual_encodr="demo")
     with pytest.raises(ConfigError, match="lambda_instance"):
         avcil.train(tmp_path / "cache", tmp_path / "run", steps=2, settings={"lambda_instanc": 1.0})
+    with pytest.raises(ConfigError, match="settings has 'name'"):
+        avcil.train(tmp_path / "cache", tmp_path / "run", steps=2, settings={"name": "finetune"})
+    with pytest.raises(ConfigError, match="no cache is given"):
+        avcil.train([], tmp_path / "run", steps=2)
     assert not (tmp_path / "run").exists()
+
+
+def test_one_path_is_as_good_as_a_list(tmp_path: Path) -> None:
+    write_synthetic_cache(tmp_path / "cache", SyntheticSpec(classes=4))
+    run = avcil.train(str(tmp_path / "cache"), tmp_path / "run", method="ncm", steps=2)
+    assert avcil.evaluate(run, str(tmp_path / "cache")) == avcil.evaluate(run, [tmp_path / "cache"])
+    (table,) = avcil.compare(str(tmp_path / "run")).tables
+    assert (
+        [row.method for row in table.rows]
+        == ["ncm"]
+        == [row.method for row in avcil.compare(run).tables[0].rows]
+    )
+    assert repr(avcil.TokenCache(tmp_path / "cache")).startswith(
+        f"<TokenCache {tmp_path / 'cache'}: 80 of 80 clips"
+    )
+    with pytest.raises(ConfigError, match="split is 'train'"):
+        avcil.evaluate(run, split="train")  # type: ignore[arg-type]
+
+
+def test_comparing_from_python_needs_no_torch(tmp_path: Path) -> None:
+    code = "import sys, avcil; avcil.compare; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

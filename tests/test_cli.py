@@ -1,4 +1,4 @@
-"""The command line as people use it: the whole road on small real videos, and one clear line for errors."""
+"""The command line as people use it: the whole way on small real videos, and one clear line for errors."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def cache(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_whole_road(cache: Path, avcil: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_the_whole_way(cache: Path, avcil: Callable[..., Outcome], tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained = avcil("train", cache, "--out", run, "--steps", 4, "--memory", 12, "--epochs", 2)
     assert trained.code == 0 and "step 4: 9 clips, 9 exemplars" in trained.out, trained.err
@@ -191,7 +191,7 @@ def test_help_names_the_commands(avcil: Callable[..., Outcome]) -> None:
     "command",
     [
         *("extract", "train", "eval", "compare", "predict", "attend", "doctor", "demo"),
-        *("cache info", "cache verify", "cache export", "cache relabel", "cache import"),
+        *("cache info", "cache verify", "cache export", "cache pool", "cache relabel", "cache import"),
     ],
 )
 def test_help_has_an_example_and_fits_eighty_columns(

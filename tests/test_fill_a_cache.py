@@ -9,7 +9,7 @@ import pytest
 import avcil
 from avcil import cli
 from avcil.cache import TokenCache
-from avcil.cache.verify import verify
+from avcil.cache.operations.verify import verify
 
 EXAMPLE = Path(avcil.__file__).parent / "examples/fill_a_cache.py"
 

@@ -7,15 +7,14 @@ mapping here: their type is the method's own, and loading a method loads torch.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 from avcil.errors import ConfigError
+from avcil.tables import BESIDE, from_table, shown
 
 Modality = Literal["audio-visual", "audio", "visual"]
 Fidelity = Literal["released", "corrected"]
@@ -137,7 +136,17 @@ class MethodConfig:
     """
 
     name: str = "avcil"
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict, metadata=BESIDE)
+
+    @classmethod
+    def as_fields(cls, table: Any) -> Any:
+        """In files the settings stand beside the name; lists in them become tuples."""
+        if not isinstance(table, Mapping):
+            raise ConfigError(
+                f"method = {shown(table)} is a table now: write [method] and name = {shown(table)}"
+            )
+        settings = {key: _frozen(key, value) for key, value in table.items() if key != "name"}
+        return {"settings": settings} | {key: table[key] for key in ("name",) if key in table}
 
 
 @dataclass(frozen=True)
@@ -153,58 +162,13 @@ class RunConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
 
-def config_from_table(kind: type[Config], table: Mapping[str, Any], where: str, prefix: str = "") -> Config:
-    """Fill dataclass `kind` from nested tables, checking names and types; `where` is for messages.
+def config_from_table(kind: type[Config], table: Mapping[str, Any], where: str, key: str = "") -> Config:
+    """Fill dataclass `kind` from nested tables, checking names and types; `where` and `key` are for messages.
 
     Raises:
         ConfigError: an unknown key, a value of the wrong type, or one that `kind` refuses.
     """
-    hints = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)
-            remedy = f"did you mean {prefix + near[0]!r}?" if near else "there are none here"
-            raise ConfigError(f"{where}: unknown key {prefix + key!r}; {remedy}")
-        values[key] = _checked(hints[key], value, where, prefix + key)
-    try:
-        return kind(**values)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _checked(hint: Any, value: Any, where: str, key: str) -> Any:
-    if hint is MethodConfig:
-        return _method(value, where)
-    if is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, dict):
-            raise ConfigError(f"{where}: {key} = {value!r}; expected a table [{key}]")
-        return config_from_table(hint, value, where, prefix=f"{key}.")
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        hint = next(argument for argument in arguments if argument is not type(None))
-        return None if value is None else _checked(hint, value, where, key)
-    if origin is Literal:
-        if value not in arguments:
-            raise ConfigError(f"{where}: {key} = {value!r}; choose one of {', '.join(map(str, arguments))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where}: {key} = {value!r}; expected a list")
-        return tuple(_checked(arguments[0], item, where, key) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{where}: {key} = {value!r}; expected {hint.__name__}")
-    return value
-
-
-def _method(table: Any, where: str) -> MethodConfig:
-    if not isinstance(table, dict):
-        raise ConfigError(f"{where}: method = {table!r} is a table now: write [method] and name = {table!r}")
-    name = _checked(str, table.get("name", MethodConfig.name), where, "method.name")
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    return MethodConfig(name, {key: value for key, value in settings.items() if key != "name"})
+    return from_table(kind, table, ConfigError, where=where, key=key, finite=False)
 
 
 def to_table(config: RunConfig) -> dict[str, Any]:
@@ -260,6 +224,13 @@ def _toml_value(value: Any) -> str:
         # JSON escapes are TOML escapes, but for DEL and surrogate pairs, which stay as they are.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
     return repr(value)
+
+
+def _frozen(key: str, value: Any) -> Any:
+    """A setting as something that can be compared and written again: a single value, or a tuple of them."""
+    if isinstance(value, Mapping):
+        raise ConfigError(f"method.{key} is a table; a setting is a single value or a list of values")
+    return tuple(_frozen(key, one) for one in value) if isinstance(value, list) else value
 
 
 def require_weight(name: str, value: float) -> None:

@@ -61,13 +61,19 @@ class Plan:
         return f"{precision} ({products})" if precision == "auto" else precision
 
     @property
+    def clip_bytes(self) -> int:
+        """Bytes of a clip's tokens in the cache, of the modalities that are used."""
+        info, needs = self.cache.info, self.needs
+        return info.audio.row_bytes * needs.audio + info.visual.row_bytes * (needs.visual != "none")
+
+    @property
     def needs(self) -> TokenNeeds:
         """What of a clip's tokens is used: without attention no more of the visual ones than their mean."""
-        if self.method.needs is not None:
-            return self.method.needs
         modality = self.config.modality
         if modality == "audio":
             return TokenNeeds(visual="none")
+        if self.method.visual is not None:
+            return TokenNeeds(audio=modality != "visual", visual=self.method.visual)
         attention = modality == "audio-visual" and self.config.network.attention
         return TokenNeeds(audio=modality != "visual", visual="whole" if attention else "mean")
 
@@ -91,13 +97,12 @@ def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
     Raises:
         ConfigError: unknown method, modality or setting, a protocol the cache cannot serve, no such device.
     """
-    method = find_method(config.method.name)
+    method, settings = find_method(config.method.name).configured(config.method.settings)
     if config.modality not in method.modalities:
         raise ConfigError(
             f"method {config.method.name!r} has no modality {config.modality!r}; "
             f"choose {' or '.join(method.modalities)}"
         )
-    settings = method.settings_from(config.method.settings)
     complete = {name: value for name, value in asdict(settings).items() if value is not None}
     config = replace(config, method=replace(config.method, settings=complete))
     present = cache.present()
@@ -106,12 +111,34 @@ def plan_run(cache: TokenCache, config: RunConfig) -> Plan:
     clips = group_clips(
         protocol,
         ((clip.id, clip.label, clip.split) for clip in present),
-        needs_val=config.training.select == "best_val",
+        needs_val=config.training.select == "best_val" and method.layer is not None,
     )
     _check_memory(method, protocol)
     device = _device(config.training.device)
     attention = _attention(cache, config, clips, device)
-    return Plan(cache, config, method, settings, protocol, clips, device, attention)
+    plan = Plan(cache, config, method, settings, protocol, clips, device, attention)
+    _check_tokens(plan)
+    return plan
+
+
+def _check_tokens(plan: Plan) -> None:
+    """A cache of statistics holds those that are needed."""
+    cache, needs, config = plan.cache, plan.needs, plan.config
+    reduction = cache.info.visual_reduction
+    if reduction is None or reduction.statistics is None or needs.visual == "none":
+        return
+    way = f"method {config.method.name!r}, {config.modality},"
+    has = f"{cache.path} has only their {', '.join(reduction.names)}"
+    if needs.visual == "whole":
+        raise ConfigError(
+            f"{way} attends to single visual tokens and {has}; train on the cache that it was pooled "
+            "from, or choose another method or modality"
+        )
+    if lacking := [name for name in needs.statistics if name not in reduction.names]:
+        raise ConfigError(
+            f"{way} needs the {', '.join(lacking)} of visual tokens and {has}; pool them again with "
+            f"--statistics {needs.visual}"
+        )
 
 
 def _check_memory(method: Method, protocol: Protocol) -> None:

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from avcil.errors import ConfigError
+from avcil.files import first_line
+from avcil.tables import MAX_SHOWN, shown
 from avcil.train.config import CUTS, Modality, RunConfig, config_from_table, to_table
 from avcil.train.methods import METHODS
 from avcil.user_code import is_user_code
@@ -114,10 +116,11 @@ def load_protocol(name_or_path: str) -> ProtocolFile:
         )
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    for former in FORMER_TABLES.keys() & table.keys():
-        raise ConfigError(f"{path}: [{former}] is now [methods.{FORMER_TABLES[former]}]; rename the table")
+    except (ValueError, RecursionError) as error:  # also a number of too many digits
+        raise ConfigError(f"{path}: not valid TOML: {first_line(error)}") from error
+    if former := [name for name in table if name in FORMER_TABLES]:
+        renamed = ", ".join(f"[{name}] is now [methods.{FORMER_TABLES[name]}]" for name in former)
+        raise ConfigError(f"{path}: {renamed}; rename the tables, or take out those of other methods")
     methods = _of_methods(table, "methods", str(path))
     epochs = _of_methods(table, "epochs", str(path))
     _check_epochs(epochs, str(path))
@@ -141,8 +144,9 @@ def _of_methods(table: dict[str, Any], key: str, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: {key} holds a table for each method, like [{key}.finetune]")
     for method in found:
         if method not in METHODS and not is_user_code(method):
-            near = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"{where}: {key}.{method} is of no method; did you mean {key}.{near}?")
+            name = method[:MAX_SHOWN]
+            near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"{where}: {key}.{name} is of no method; did you mean {key}.{near}?")
     return found
 
 
@@ -153,4 +157,6 @@ def _check_epochs(epochs: Mapping[str, Mapping[str, Any]], where: str) -> None:
             if modality not in get_args(Modality):
                 raise ConfigError(f"{where}: unknown key {key!r}; choose {', '.join(get_args(Modality))}")
             if type(number) is not int or number < 1:
-                raise ConfigError(f"{where}: {key} = {number!r}; it must be a whole number of at least 1")
+                raise ConfigError(
+                    f"{where}: {key} = {shown(number)}; it must be a whole number of at least 1"
+                )

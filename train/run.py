@@ -67,6 +67,7 @@ def train_run(
         method_title=method.title,
         method_defaults=asdict(method.settings()),
         old_clips="all" if method.sees_everything else "exemplars" if method.replays else "none",
+        needs=asdict(plan.needs),
         environment=describe_environment(plan.device, plan.products),
     )
     run = Run.create_or_resume(out, config, facts)

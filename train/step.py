@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -47,7 +47,8 @@ def train_step(
     beside = exemplar_set(memory)
     if method.replay == "joined":
         current, beside = current + beside, ClipSet((), ())
-    validated = clip_set(plan.clips.val, seen) if training.select == "best_val" else None
+    selects = training.select == "best_val" and method.layer is not None
+    validated = clip_set(plan.clips.val, seen) if selects else None
     with meter.stage("load"):
         budget = free_budget(plan.device, training.token_budget_gb)
         data, placement = _load(plan, current, beside, validated, budget)
@@ -63,7 +64,7 @@ def train_step(
         exemplars=data.exemplars,
         student=student,
         teacher=teacher,
-        head=method.head() if before is None else before.head,
+        head=method.head(settings=plan.settings) if before is None else before.head,
         exemplars_per_class=protocol.exemplars_per_class(protocol.seen(step)),
         generator=draws.generator(step),
         config=plan.config,
@@ -72,7 +73,7 @@ def train_step(
 
     def validate(clips: StepClips) -> float:
         with meter.stage("validate"):
-            return _accuracy(_classifier(context), clips)
+            return _accuracy(Classifier(student, context.head.while_training(context)), clips)
 
     with meter.stage("prepare"):
         objective = method.prepare(context)
@@ -91,6 +92,7 @@ def train_step(
         tokens = load_once(plan.cache, test.ids, plan.needs, plan.device)
         classifier = _classifier(context)
         predicted = classifier.columns(tokens).tolist()
+    chosen = _chosen(method, context, current.ids + beside.ids)
     save_step(
         run,
         classifier,
@@ -98,7 +100,9 @@ def train_step(
             step=step,
             train_clips=len(current),
             exemplars=_by_label(protocol, memory),
-            kept=_by_label(protocol, _chosen(method, context, current.ids + beside.ids)),
+            kept=_by_label(protocol, chosen),
+            exemplar_bytes=plan.clip_bytes * _clips_kept(plan, step, chosen),
+            head_bytes=sum(tensor.nbytes for tensor in classifier.head.state().values()),
             best_epoch=fitted.best_epoch,
             epochs=fitted.epochs,
             predicted=predicted,
@@ -154,13 +158,23 @@ def _chosen(method: Method, context: StepContext, ids: tuple[str, ...]) -> dict[
     return {column: tuple(ids[row] for row in rows.tolist()) for column, rows in rows_by_class}
 
 
+def _clips_kept(plan: Plan, step: int, chosen: dict[int, tuple[str, ...]]) -> int:
+    """How many clips of the classes seen are kept for the time after a step."""
+    method, train = plan.method, plan.clips.train
+    if method.sees_everything:
+        return len(clip_set(train, range(plan.protocol.seen(step))))
+    if method.replays and method.choose is None:
+        chosen = random_exemplars(plan.protocol, train, plan.config.training.seed, step + 1)
+    return sum(len(set(ids)) for ids in chosen.values())
+
+
 def _by_label(protocol: Protocol, memory: dict[int, tuple[str, ...]]) -> dict[str, list[str]]:
     return {protocol.classes[column]: list(ids) for column, ids in sorted(memory.items())}
 
 
 def _classifier(context: StepContext) -> Classifier:
     """How the student classifies as it is."""
-    return Classifier(context.student, context.head.grow(context))
+    return Classifier(context.student, replace(context.head.grow(context), settings=context.settings))
 
 
 def _accuracy(classifier: Classifier, clips: StepClips) -> float:

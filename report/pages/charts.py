@@ -1,7 +1,7 @@
-"""Line charts as SVG text, for a page that is light or dark.
+"""Charts of lines and of labelled points as SVG text, for a page that is light or dark.
 
 Colours and fonts are classes of the page's style sheet (`pages/style.css`): `c0` to `c6` are seven hues of
-like weight on both grounds. No two lines are told apart by hue alone: each is labelled at its end.
+like weight on both grounds. No two lines or points are told apart by hue alone: each is labelled.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 360, 220  # a phone's column, so that letters never shrink
 LEFT, TOP, BOTTOM, INSET = 38, 12, 30, 14
 LABEL_GAP = 13  # between the labels of two lines
+CAPITAL, LETTER = 9.6, 7.0  # widths of a label's letters, at most on average
+RADIUS = 4.5  # of a point
 MOST_POINTS = 240  # of a curve; more than the pixels it is drawn on
 
 
@@ -35,6 +37,24 @@ class Line:
     style: str = "c0"
     spread: Sequence[float | None] = ()
     values: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """One labelled point.
+
+    Attributes:
+        label: a word or two, written beside it.
+        x, y: where it is.
+        style: CSS classes: a colour.
+        note: what a pointer that rests on it is told.
+    """
+
+    label: str
+    x: float
+    y: float
+    style: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +87,58 @@ class Axes:
 def line_chart(axes: Axes, lines: Sequence[Line]) -> Markup:
     """One `<svg>` that scales with its column."""
     at = _Scale(axes)
+    parts = _frame(axes, at)
+    for line in lines:
+        parts += _curve(at, line)
+    return _svg(axes, [*parts, *_labels(at, lines)])
+
+
+def point_chart(axes: Axes, points: Sequence[Point]) -> Markup:
+    """One `<svg>` like `line_chart`, with a label beside every point where there is room for it."""
+    at = _Scale(axes)
+    places = [(at.x(point.x), at.y(point.y)) for point in points]
+    taken = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in places]
+    parts = _frame(axes, at)
+    for point, (x, y) in zip(points, places, strict=True):
+        told = _tag("title", point.note)
+        parts.append(_tag("circle", told, cx=x, cy=y, r=RADIUS, klass=f"point {point.style}"))
+    for point, (x, y) in zip(points, places, strict=True):
+        box = _free_box(axes, x, y, _width(point.label), taken)
+        taken.append(box)
+        parts.append(_tag("text", point.label, x=box[0], y=box[3] - 3, klass=f"tag {point.style}"))
+    return _svg(axes, parts)
+
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _free_box(axes: Axes, x: float, y: float, width: float, taken: Sequence[Box]) -> Box:
+    """The place for a label of a point at x, y that overlaps least with others; of equals the nearest."""
+    half, beside = LABEL_GAP / 2, RADIUS + 3
+    candidates = []
+    for shift in (0, -LABEL_GAP, LABEL_GAP, -2 * LABEL_GAP, 2 * LABEL_GAP, -3 * LABEL_GAP, 3 * LABEL_GAP):
+        lefts = (x + beside, x - beside - width) if abs(shift) <= LABEL_GAP else (x + beside,)
+        middle = (x - width / 2,) if shift else ()
+        candidates += [(left, y + shift - half, left + width, y + shift + half) for left in (*lefts, *middle)]
+
+    def overlap(box: Box) -> float:
+        sides = [
+            (min(box[2], one[2]) - max(box[0], one[0]), min(box[3], one[3]) - max(box[1], one[1]))
+            for one in taken
+        ]
+        outside = max(0.0, LEFT - box[0]) + max(0.0, box[2] - axes.width)
+        outside += max(0.0, -box[1]) + max(0.0, box[3] - (axes.height - BOTTOM))
+        return sum(w * h for w, h in sides if w > 0 and h > 0) + LABEL_GAP * outside
+
+    return min(candidates, key=overlap)
+
+
+def _width(label: str) -> float:
+    return sum(CAPITAL if letter.isupper() else LETTER for letter in label)
+
+
+def _frame(axes: Axes, at: _Scale) -> list[Markup]:
+    """What lines and points are drawn on."""
     parts = [_tag("title", axes.title), _tag("desc", axes.description)]
     for y, text in axes.y_ticks:
         style = "rule base" if y == 0 else "rule"
@@ -78,9 +150,10 @@ def line_chart(axes: Axes, lines: Sequence[Line]) -> Markup:
         parts.append(_tag("text", text, x=at.x(x), y=at.bottom + 15, klass="tick middle"))
     middle = (LEFT + at.right) / 2
     parts.append(_tag("text", axes.x_title, x=middle, y=axes.height - 2, klass="tick middle"))
-    for line in lines:
-        parts += _curve(at, line)
-    parts += _labels(at, lines)
+    return parts
+
+
+def _svg(axes: Axes, parts: Sequence[Markup]) -> Markup:
     view = f"0 0 {axes.width} {axes.height}"
     return _tag("svg", *parts, viewBox=view, role="img", klass="chart")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from avcil.files import write_text
 from avcil.report.pages import curves
 from avcil.report.pages.page import HeatMap, Number, heat_map, label, render
-from avcil.report.words import SELECTION, SPLIT_WORDS, chances, percent, signed, story, title
+from avcil.report.words import SELECTION, SPLIT_WORDS, byte_size, chances, percent, signed, story, title
 from avcil.train.config import to_toml
 from avcil.train.protocol import Protocol
 from avcil.train.record.metrics import DEFINITIONS, most_confused, step_confusion
@@ -93,6 +93,7 @@ def run_page(run: Run, result: Results) -> str:
         percent=percent,
         signed=signed,
         seconds=seconds,
+        byte_size=byte_size,
         label=label,
         facts=_facts(run, records),
         config=to_toml(run.config),
@@ -166,6 +167,8 @@ def _facts(run: Run, records: Sequence[StepRecord]) -> dict[str, str]:
         "processor": f"{made.processor}, {made.cores} cores, {made.threads} threads",
         "system": made.platform,
         "software": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
+        "kept at the end": f"{byte_size(records[-1].exemplar_bytes)} of exemplars, "
+        f"{byte_size(records[-1].head_bytes)} by the head, beside the network",
         "training time": seconds(sum(record.seconds for record in records)),
         "peak memory": f"{max(record.peak_memory.host_bytes for record in records) / GIB:.1f} GiB",
     }

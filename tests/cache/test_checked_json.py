@@ -38,14 +38,14 @@ def test_what_is_not_the_object_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        ("99", "version 99; this avcil reads versions 2 and 3: upgrade"),
+        ("99", "version 99; this avcil reads versions 2, 3 and 4: upgrade"),
         ("1", "extract again into"),
-        ('"3"', "whole"),
+        ('"4"', "whole"),
     ],
 )
 def test_versions_are_told_apart(version: str, message: str) -> None:
     text = encode_checked("x", CONTENT).replace(
-        b'"schema_version": 3', f'"schema_version": {version}'.encode()
+        b'"schema_version": 4', f'"schema_version": {version}'.encode()
     )
     with pytest.raises(CacheError, match=message):
         decode_checked(text, "x")

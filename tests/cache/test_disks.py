@@ -11,7 +11,7 @@ import pytest
 from support.small_disk import small_disk
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache
-from avcil.cache.relabel import relabel
+from avcil.cache.operations.relabel import relabel
 from avcil.errors import CacheError
 
 Make = Callable[[int], tuple[np.ndarray, np.ndarray]]

@@ -17,7 +17,7 @@ import pytest
 
 from avcil.cache import CacheWriter, SyntheticSpec, TokenCache, write_synthetic_cache
 from avcil.cache import synthetic as made_up
-from avcil.cache.verify import verify
+from avcil.cache.operations.verify import verify
 
 SPEC = SyntheticSpec(classes=4, train=100, val=0, test=0, time=4, space=25, width=64)
 BATCH, KILLS_A_CACHE = 4, 5

@@ -33,9 +33,11 @@ FINGERPRINT = "eb6da4342504d6e3fa9b233db7c4f9b190ccd4bcedc1b299bc0fa69897588382"
 IDENTITY = "98dae77f8826cf49fc89fb84b4bcf9a7135f2c346331187ac6fc9f08749f059a"
 
 
-def version_2(members: dict[str, Any], size: int = 0) -> bytes:
-    """A JSON object of version 2 with its checksum, filled up to a size."""
-    text = json.dumps({**members, "schema_version": 2}, indent=2, sort_keys=True, ensure_ascii=False).encode()
+def older(members: dict[str, Any], size: int = 0, version: int = 2) -> bytes:
+    """A JSON object of an older version with its checksum, filled up to a size."""
+    text = json.dumps(
+        {**members, "schema_version": version}, indent=2, sort_keys=True, ensure_ascii=False
+    ).encode()
     data = (b'{\n  "checksum": "00000000",' + text[1:]).ljust(size - 1) + b"\n"
     return data.replace(b"00000000", b"%08x" % zlib.crc32(data), 1)
 
@@ -54,12 +56,12 @@ def path(tmp_path: Path) -> Path:
     for key, line in lines.items():
         members[key] |= {"weights": line, "weights_sha256": members[key]["weights"]["sha256"]}
     del members["checksum"]
-    (path / "cache.json").write_bytes(version_2(members))
+    (path / "cache.json").write_bytes(older(members))
     shard = path / "shard-00000.h5"
     data = shard.read_bytes()
     block = json.loads(data[:2048])
     del block["checksum"]
-    shard.write_bytes(version_2(block, 2048) + data[2048:])
+    shard.write_bytes(older(block, 2048) + data[2048:])
     return path
 
 
@@ -83,7 +85,18 @@ def test_it_is_completed_by_rows_of_the_new_version(path: Path) -> None:
     assert [clip.id for clip in cache.present()] == ["one", "two", "three"]
     assert (cache.read(["one", "two", "three"]).visual[:, 0, 0, 0] == [0.5, 1, 1]).all()
     assert json.loads((path / "cache.json").read_bytes())["schema_version"] == 2
-    assert json.loads((path / "shard-00001.h5").read_bytes()[:2048])["schema_version"] == 3
+    assert json.loads((path / "shard-00001.h5").read_bytes()[:2048])["schema_version"] == 4
+
+
+def test_version_3_is_read_too(tmp_path: Path) -> None:
+    """It had all that caches of whole tokens have now."""
+    with CacheWriter.open(tmp_path / "cache", INFO, CLIPS) as writer:
+        writer.write(["one"], np.full((1, 2, 1, 3), 0.5), np.full((1, 2), 0.25))
+    now = TokenCache(tmp_path / "cache").fingerprint
+    members = json.loads((tmp_path / "cache" / "cache.json").read_bytes())
+    del members["checksum"]
+    (tmp_path / "cache" / "cache.json").write_bytes(older(members, version=3))
+    assert TokenCache(tmp_path / "cache").fingerprint == now == FINGERPRINT
 
 
 @pytest.mark.parametrize(
@@ -114,11 +127,11 @@ def test_a_line_becomes_data_and_the_same_line_again(line: str, origin: WeightsO
 def test_a_member_that_is_neither_is_refused() -> None:
     content = INFO.content()
     for weights, message in (
-        (3, '"audio_encoder.weights" is 3: expected dict'),
-        ({"words": "x"}, '"audio_encoder.weights.kind" is missing'),
+        (3, "audio_encoder.weights = 3; expected a table"),
+        ({"words": "x"}, "audio_encoder.weights.kind is missing"),
         ({"kind": "hub"}, "repository of an encoder's weights of kind 'hub' is empty"),
-        ({"kind": "cloud"}, "weights of kind 'cloud'"),
-        ({"kind": "own", "place": "x"}, 'unknown key "audio_encoder.weights.place"'),
+        ({"kind": "cloud"}, "audio_encoder.weights.kind = 'cloud'; choose one of random, hub, file, own"),
+        ({"kind": "own", "place": "x"}, "unknown key 'audio_encoder.weights.place'"),
     ):
         with pytest.raises(CacheError, match=message):
             CacheInfo.from_content(

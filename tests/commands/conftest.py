@@ -1,7 +1,7 @@
 import pytest
-from support.demo_road import Road, make_road
+from support.small_demo import SmallDemo, make_small_demo
 
 
 @pytest.fixture(scope="session")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
-    return make_road(tmp_path_factory.mktemp("road"))
+def small_demo(tmp_path_factory: pytest.TempPathFactory) -> SmallDemo:
+    return make_small_demo(tmp_path_factory.mktemp("small_demo"))

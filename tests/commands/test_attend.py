@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 from support.command_line import avcil
-from support.demo_road import Road
+from support.small_demo import SmallDemo
 
 from avcil.report.attention_figure import FRAME_MS
 
 
 @pytest.mark.parametrize("reduce", ["class", "mean"])
-def test_a_row_for_every_step(road: Road, tmp_path: Path, reduce: str) -> None:
-    label = next(one.parent.name for one in road.held_back)
+def test_a_row_for_every_step(small_demo: SmallDemo, tmp_path: Path, reduce: str) -> None:
+    label = next(one.parent.name for one in small_demo.held_back)
     out = tmp_path / "deep" / "attention"
-    done = avcil("attend", road.run, road.held_back[0], "--out", out, "--reduce", reduce, "--label", label)
+    done = avcil(
+        "attend", small_demo.run, small_demo.held_back[0], "--out", out, "--reduce", reduce, "--label", label
+    )
     assert done.code == 0, done.err
     assert f"attention for the class {label}" in done.out and "step 1 predicts" in done.out
     written = json.loads((out / f"attention-{reduce}.json").read_text())
@@ -39,16 +41,16 @@ def test_a_row_for_every_step(road: Road, tmp_path: Path, reduce: str) -> None:
         assert grid.width > grid.height / 2 and len(grid.convert("RGB").getcolors(2**20)) > 1000
 
 
-def test_what_cannot_be_drawn_is_one_line(road: Road, tmp_path: Path) -> None:
+def test_what_cannot_be_drawn_is_one_line(small_demo: SmallDemo, tmp_path: Path) -> None:
     audio = tmp_path / "audio"
     options = ("--method", "finetune", "--modality", "audio", "--steps", 2, "--epochs", 1)
-    assert avcil("train", road.cache, "--out", audio, *options).code == 0
-    video = road.held_back[0]
+    assert avcil("train", small_demo.cache, "--out", audio, *options).code == 0
+    video = small_demo.held_back[0]
     for arguments, words in (
         ((audio, video), "no audio-guided attention"),
-        ((road.run, video, "--label", "nothing"), "no class 'nothing'"),
-        ((road.run, video, "--reduce", "max"), "'max' is not one of"),
-        ((road.run, road.run / "run.json"), "unreadable"),
+        ((small_demo.run, video, "--label", "nothing"), "no class 'nothing'"),
+        ((small_demo.run, video, "--reduce", "max"), "'max' is not one of"),
+        ((small_demo.run, small_demo.run / "run.json"), "unreadable"),
     ):
         refused = avcil("attend", *arguments, "--out", tmp_path / "out")
         assert refused.code == 2 and words in refused.err and refused.err.count("\n") == 1, refused.err

@@ -1,4 +1,4 @@
-"""Names that try to break out of lines, quotes, tables and terminals go the whole road unharmed."""
+"""Names that try to break out of lines, quotes, tables and terminals go the whole way unharmed."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from support.command_line import DEMO_ENCODERS, avcil
-from support.demo_road import Road
+from support.small_demo import SmallDemo
 
 from avcil.cache import TokenCache
 
@@ -17,8 +17,8 @@ NAME = HOSTILE.replace("/", "\u2215")
 LABELS = (f"{NAME} one", f"{NAME} two")
 
 
-def test_a_hostile_name_goes_the_whole_road(road: Road, tmp_path: Path) -> None:
-    videos = iter(sorted((road.videos / "train").rglob("*.mp4")))
+def test_a_hostile_name_goes_the_whole_way(small_demo: SmallDemo, tmp_path: Path) -> None:
+    videos = iter(sorted((small_demo.videos / "train").rglob("*.mp4")))
     for label in LABELS:
         (tmp_path / "videos" / label).mkdir(parents=True)
         for number in range(5):

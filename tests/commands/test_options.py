@@ -4,7 +4,8 @@ from typing import Any, get_args
 
 import pytest
 
-from avcil.cache.export import Form
+from avcil.cache.operations.export import Form
+from avcil.cache.token_spec import Statistics
 from avcil.commands import cache, evaluate, extract, options
 from avcil.extract.media.contract import Backend, Track
 from avcil.extract.recipe import RECIPES
@@ -28,6 +29,8 @@ def choices(option: Any) -> tuple[str, ...]:
         (extract.ListFormat, get_args(Format)),
         (extract.EncoderPrecision, get_args(Precision)),
         (extract.RecipeName, tuple(RECIPES)),
+        (extract.PooledStatistics, get_args(Statistics)),
+        (cache.CopiedStatistics, get_args(Statistics)),
         (cache.ExportForm, get_args(Form)),
         (evaluate.EvaluatedSplit, get_args(Split)),
     ],

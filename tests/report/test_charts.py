@@ -6,7 +6,18 @@ from itertools import pairwise
 
 import pytest
 
-from avcil.report.pages.charts import HEIGHT, WIDTH, Axes, Line, line_chart, thinned, ticks
+from avcil.report.pages.charts import (
+    HEIGHT,
+    LABEL_GAP,
+    WIDTH,
+    Axes,
+    Line,
+    Point,
+    line_chart,
+    point_chart,
+    thinned,
+    ticks,
+)
 from avcil.report.pages.curves import MOST_STEPS, step_ticks, training_charts
 from avcil.train.record.records import EpochRecord, StepRecord
 
@@ -62,3 +73,18 @@ def test_thinning_keeps_the_mean() -> None:
     points = [(float(k), k % 7.0) for k in range(1000)]
     few = thinned(points, 100)
     assert len(few) == 100 and sum(y for _, y in few) / 100 == pytest.approx(sum(y for _, y in points) / 1000)
+
+
+def test_labels_of_points_find_room_and_what_they_say_is_text() -> None:
+    names = ["AV-CIL", "SS-IL", "iCaRL-NME", "iCaRL-FC", "<b>", "LwF"]
+    points = [Point(name, 3.0, 0.5 + 0.02 * k, f"c{k}", f"{name} & more") for k, name in enumerate(names)]
+    drawn = ElementTree.fromstring(point_chart(AXES, points))
+    assert [title.text for circle in drawn.iter("circle") for title in circle] == [one.note for one in points]
+    labels = [one for one in drawn.iter("text") if one.get("class", "").startswith("tag")]
+    assert [one.text for one in labels] == names
+    boxes = [(float(one.get("x", "")), float(one.get("y", "")), 7 * len(one.text or "")) for one in labels]
+    for k, (x, y, width) in enumerate(boxes):
+        assert x >= 0 and x + width <= WIDTH and 0 < y < HEIGHT
+        for other_x, other_y, other_width in boxes[:k]:
+            apart = x + width <= other_x or other_x + other_width <= x
+            assert apart or abs(y - other_y) >= LABEL_GAP - 0.2

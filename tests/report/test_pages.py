@@ -107,3 +107,10 @@ def test_a_comparison_is_a_page_too(folder: Path, tab: Browser, avcil: Command, 
         "AV-CIL",
         "fine-tuning",
     ]
+    assert tab.evaluate("[...document.querySelectorAll('.chart .tag')].map(e => e.textContent).sort()") == [
+        "AV-CIL",
+        "fine-tuning",
+    ]
+    told = tab.evaluate("[...document.querySelectorAll('.chart circle title')].map(e => e.textContent)")
+    assert len(told) == 2 and all(" s a step, forgetting " in one for one in told)
+    assert any(one.startswith("fine-tuning: mean accuracy ") and " 0 B kept" in one for one in told)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from avcil.report.words import percent, story
+from avcil.report.words import byte_size, in_mb, percent, story
 from avcil.train.record.results import Results
 
 
@@ -16,6 +16,7 @@ def evaluation(**changes: Any) -> Results:
         "step_sizes": [4, 4],
         "memory": 20,
         "old_clips": "exemplars",
+        "epochs": 5,
         "select": "best_val",
         "split": "test",
         "clips": 80,
@@ -46,10 +47,28 @@ def test_a_stranger_is_told_what_was_learned_and_what_guessing_gives() -> None:
         ({"average_forgetting": 0.0001}, "cost the classes of earlier ones nothing"),
         ({"split": "val"}, "validation clips that chose which epoch to keep"),
         ({"split": "val", "select": "last"}, "validation clips that it never trained on"),
+        ({"split": "val", "epochs": 0}, "validation clips that it never trained on"),
+        ({"epochs": 0}, "A classifier learned to tell 8 classes"),
     ],
 )
 def test_every_course_has_its_words(changes: dict[str, Any], words: str) -> None:
     assert words in " ".join(story(evaluation(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text", "mb"),
+    [
+        (0, "0 B", "0"),
+        (999, "999 B", "0.001"),
+        (12_345, "12.3 kB", "0.012"),
+        (999_950, "1.00 MB", "1.00"),
+        (86.81e6, "86.8 MB", "86.8"),
+        (3.7e9, "3.70 GB", "3700"),
+        (120, "120 B", "<0.001"),
+    ],
+)
+def test_bytes_have_three_digits(n_bytes: float, text: str, mb: str) -> None:
+    assert (byte_size(n_bytes), in_mb(n_bytes)) == (text, mb)
 
 
 def test_no_minus_zero() -> None:

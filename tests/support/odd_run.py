@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from avcil.cache import CacheWriter, TokenCache
-from avcil.cache.schema import CacheClip, CacheInfo, EncoderInfo, TokenSpec
+from avcil.cache.schema import CacheClip, CacheInfo, EncoderInfo
+from avcil.cache.token_spec import TokenSpec
 from avcil.train.config import MethodConfig, ProtocolConfig, RunConfig, TrainingConfig
 from avcil.train.plan import plan_run
 from avcil.train.record.run_folder import Run

@@ -82,7 +82,7 @@ def test_presets_are_the_published_protocols(
 ) -> None:
     config = load_config(name)
     assert (config.name, config.protocol.step_sizes, config.protocol.memory) == (name, sizes, memory)
-    settings = find_method("avcil").settings_from(config.method.settings)
+    _, settings = find_method("avcil").configured(config.method.settings)
     assert settings.lambda_instance == lambda_instance
     assert (config.training.epochs, config.training.batch, config.training.exemplar_batch) == (200, 256, 128)
     assert name in preset_names()
@@ -109,7 +109,7 @@ def test_presets_have_the_published_epochs(name: str, column: int) -> None:
         for modality, epochs in zip(("audio", "visual", "audio-visual"), published[column], strict=True):
             config = file.configuration(method={"name": method}, modality=modality)
             assert config.training.epochs == epochs
-            find_method(method).settings_from(config.method.settings)
+            find_method(method).configured(config.method.settings)
     assert file.configuration(method={"name": "avcil"}).training.epochs == 200
     assert set(file.epochs) == {*PUBLISHED, "avcil"}
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from support.small_disk import small_disk
 
@@ -147,11 +148,18 @@ def test_a_damaged_record_is_named(text: str, cache: TokenCache, tmp_path: Path)
     [
         ("run.json", {"step_sizes": []}),
         ("run.json", {"step_sizes": [2, 2, "2"]}),
+        ("run.json", {"step_sizes": [2, -2, 6]}),
         ("run.json", {"classes": ["only"]}),
+        ("run.json", {"caches": []}),
         ("step-02/record.json", {"predicted": [0]}),
         ("step-02/record.json", {"predicted": [9] * 24}),
         ("step-02/record.json", {"true": [0] * 24}),
         ("step-02/record.json", {"true": None}),
+        ("step-02/record.json", {"step": 1}),
+        ("step-02/record.json", {"best_epoch": 5}),
+        ("step-02/record.json", {"kept": {"no class": []}}),
+        ("step-02/record.json", {"network": {"audio_width": 10**9}}),
+        ("step-02/record.json", {"head": ["class_means"]}),
     ],
 )
 def test_records_that_contradict_themselves_are_named(
@@ -171,6 +179,44 @@ def test_what_a_method_kept_is_missed(cache: TokenCache, tmp_path: Path) -> None
     (run.path / "step-01" / "head.safetensors").unlink()
     with pytest.raises(RunError, match="step-01 cannot be read"):
         evaluate_run(run)
+
+
+def test_a_shape_without_its_tensors_takes_no_memory(cache: TokenCache, tmp_path: Path) -> None:
+    """Record and facts agree on a width of 65 536, for which the network would take 51 GB."""
+    path = train(cache, tmp_path / "run", ONCE).path
+    facts, record = path / "run.json", path / "step-02" / "record.json"
+    table = json.loads(facts.read_text())
+    for tokens in ("audio", "visual"):
+        table["tokens"][tokens]["shape"][-1] = 2**16
+    facts.write_text(json.dumps(table))
+    table = json.loads(record.read_text())
+    table["network"] |= {"audio_width": 2**16, "visual_width": 2**16}
+    record.write_text(json.dumps(table))
+    with pytest.raises(RunError, match=r"audio_projection.weight is \[\d+, \d+\], expected \[65536, 65536\]"):
+        load_classifier(Run.open(path), 2, torch.device("cpu"))
+
+
+def test_a_head_that_cannot_classify_is_named(cache: TokenCache, tmp_path: Path) -> None:
+    path = train(cache, tmp_path / "run", replace(ONCE, method=MethodConfig("icarl-nme"))).path
+    kept = path / "step-02" / "head.safetensors"
+    means = safetensors.torch.load_file(kept)["class_means"]
+    for changed, words in (
+        ({"class_means": means[:, 1:].contiguous()}, "the tensors cannot classify"),
+        ({"class_means": means[1:].contiguous()}, "scores [1, 5] for 6 classes"),
+        ({"other": means}, "holds ['other'], record.json names ['class_means']"),
+    ):
+        safetensors.torch.save_file(changed, kept)
+        with pytest.raises(RunError, match="step-02 cannot be read") as refused:
+            load_classifier(Run.open(path), 2, torch.device("cpu"))
+        assert words in str(refused.value)
+
+
+def test_a_configuration_of_other_steps_is_refused(cache: TokenCache, tmp_path: Path) -> None:
+    path = train(cache, tmp_path / "run", ONCE).path
+    config = path / "config.toml"
+    config.write_text(config.read_text().replace("steps = 3", "steps = 2"))
+    with pytest.raises(RunError, match=r"config\.toml asks for other classes or steps than run\.json"):
+        evaluate_run(Run.open(path))
 
 
 def test_results_are_those_of_the_records_whatever_the_file_says(cache: TokenCache, tmp_path: Path) -> None:

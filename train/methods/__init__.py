@@ -25,6 +25,17 @@ METHODS = {  # name -> module here, and what the method is called in it
     "afc-lsc": "afc:AFC_LSC",
     "avcil": "avcil:AVCIL",
     "upper-bound": "baselines:UPPER_BOUND",
+    # exemplar-free, in closed form
+    "best": "statistics.best:BEST",
+    "ncm": "statistics.gaussian:NCM",
+    "slda": "statistics.gaussian:SLDA",
+    "klda": "statistics.gaussian:KLDA",
+    "fecam": "statistics.fecam:FECAM",
+    "ranpac": "statistics.ridge:RANPAC",
+    "acil": "statistics.ridge:ACIL",
+    "air": "statistics.ridge:AIR",
+    "dsal": "statistics.compensated:DSAL",
+    "mmal": "statistics.compensated:MMAL",
 }
 
 

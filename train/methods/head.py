@@ -6,8 +6,9 @@ Letters: n clips, C classes seen.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -27,12 +28,19 @@ class Head(ABC):
     of tensors, each None by default: they are saved with every step and given to the constructor by name.
 
     Attributes:
+        settings: of the method, in its own type.
         log_probabilities: scores are log-probabilities up to a constant, so their softmax says something.
         needs_exemplars: every class seen must have an exemplar, those of the last step too.
     """
 
     log_probabilities: ClassVar[bool] = False
     needs_exemplars: ClassVar[bool] = False
+    settings: Any = field(default=None, kw_only=True, repr=False)
+
+    @classmethod
+    def restored(cls, settings: Any, kept: Mapping[str, Tensor]) -> Head:
+        """The head that kept these tensors with a step."""
+        return cls(settings=settings, **kept)
 
     @abstractmethod
     def grow(self, context: StepContext) -> Head:
@@ -41,6 +49,10 @@ class Head(ABC):
         Called at the step's end and after every epoch that is validated; `context.student` is as it is then.
         """
 
+    def while_training(self, context: StepContext) -> Head:
+        """The head that epochs are validated with: by default the one that would be kept now."""
+        return self.grow(context)
+
     @abstractmethod
     def scores(self, network: AudioVisualNetwork, tokens: StepTokens) -> Tensor:
         """Scores [n, C] of all clips for all classes seen; the highest one wins."""
@@ -48,7 +60,7 @@ class Head(ABC):
     def state(self) -> dict[str, Tensor]:
         """What is kept beside the network, by the names of its fields."""
         kept = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: tensor for name, tensor in kept.items() if tensor is not None}
+        return {name: tensor for name, tensor in kept.items() if isinstance(tensor, Tensor)}
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class NetworkHead(Head):
 
 @dataclass(frozen=True)
 class Classifier:
-    """How a finished step classifies, whatever its method is; from `Run.classifier`.
+    """How a finished step classifies, whatever its method is; from `load_classifier`.
 
     Attributes:
         network: the selected network; without parameters where the method trains none.

@@ -6,13 +6,14 @@ A method is data and functions, composed in one `Method`. `docs/methods.md` expl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avcil.cache.token_spec import Statistics
 from avcil.train.config import Modality, RunConfig, config_from_table
 from avcil.train.methods.head import Head, NetworkHead
 from avcil.train.network.fused_attention import TeacherAttention
@@ -20,7 +21,6 @@ from avcil.train.network.inference import unit_features
 from avcil.train.network.layers import LinearLayer, OutputLayer
 from avcil.train.network.model import AudioVisualNetwork, NetworkOutput
 from avcil.train.tokens.batches import StepClips
-from avcil.train.tokens.loading import TokenNeeds
 
 ALL_MODALITIES: tuple[Modality, ...] = ("audio-visual", "audio", "visual")
 
@@ -144,7 +144,8 @@ class Method:
         modalities: the networks it is defined for.
         layer: the output layer that is trained with the network; None trains no network at all.
         head: how it classifies; by the layer's scores if nothing else is given.
-        needs: what of a clip's tokens it uses; None: what its network does.
+        visual: what it uses of the visual tokens, if its modality has any; None: what its network does.
+        by_settings: gives the fields of this method that its settings decide, such as `layer` and `visual`.
         replay: `beside` gives every batch of current clips a batch of exemplars of its own size, `joined`
             makes one set of the current clips and the exemplars.
         choose: called at a step's end, gives each class seen the rows of `context.labels` that it keeps as
@@ -160,7 +161,8 @@ class Method:
     modalities: tuple[Modality, ...] = ALL_MODALITIES
     layer: type[OutputLayer] | None = LinearLayer
     head: type[Head] = NetworkHead
-    needs: TokenNeeds | None = None
+    visual: Statistics | None = None
+    by_settings: Callable[[Any], Mapping[str, Any]] | None = None
     replay: Literal["none", "beside", "joined"] = "none"
     choose: Callable[[StepContext], list[Tensor]] | None = None
     sees_everything: bool = False
@@ -175,13 +177,14 @@ class Method:
         """Whether it keeps exemplars."""
         return self.replay != "none"
 
-    def settings_from(self, given: Mapping[str, Any]) -> Any:
-        """The settings as the type they have, from values by name; what is not given has its default.
+    def configured(self, given: Mapping[str, Any]) -> tuple[Method, Any]:
+        """The method as its settings make it, and these as the type they have, from values by name.
 
         Raises:
             ConfigError: a name or a value is not one.
         """
-        return config_from_table(self.settings, given, f"method {self.name}", "method.")
+        settings = config_from_table(self.settings, given, f"method {self.name}", "method")
+        return self if self.by_settings is None else replace(self, **self.by_settings(settings)), settings
 
 
 def cross_entropy_objective(context: StepContext) -> Objective:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from avcil.cache import TokenCache
-from avcil.errors import RunError
+from avcil.errors import ConfigError, RunError
 from avcil.train.plan import plan_run
 from avcil.train.protocol import ClassClips, clip_set
 from avcil.train.record import metrics
@@ -42,11 +43,21 @@ def evaluate_run(
             class has no validation clips.
         CacheError: the cache is gone or damaged.
     """
+    if split not in get_args(Split):
+        raise ConfigError(f"split is {split!r}; it must be one of {', '.join(get_args(Split))}")
     run.require_finished()
     cache = open_cache(run, cache_paths)
     # Where training ran does not matter: evaluate on what is here.
     anywhere = replace(run.config, training=replace(run.config.training, device="auto"))
-    plan = plan_run(cache, anywhere)
+    try:
+        plan = plan_run(cache, anywhere)
+    except ConfigError as error:
+        raise ConfigError(f"{run.path / 'config.toml'}: {error}") from error
+    if (plan.protocol.classes, plan.protocol.step_sizes) != (run.facts.classes, run.facts.step_sizes):
+        raise RunError(
+            f"{run.path}: config.toml asks for other classes or steps than run.json lists; put back the one "
+            "that was changed, or train again into another --out"
+        )
     by_column = _clips_of(plan.clips, split, plan.protocol.classes)
     by_step: list[StepPredictions] = []
     for step in range(plan.protocol.steps):
@@ -60,7 +71,8 @@ def evaluate_run(
         else:
             _compare_validation(run, step, by_step[-1])
         on_step(step + 1, plan.protocol.steps)
-    return measure(run.config, run.facts, by_step, split)
+    records = [run.record(step) for step in range(run.steps_done)]
+    return measure(run.config, run.facts, records, by_step, split)
 
 
 def open_cache(run: Run, cache_paths: Sequence[Path] = ()) -> TokenCache:

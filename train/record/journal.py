@@ -15,7 +15,9 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from avcil.errors import RunError
 from avcil.files import write_text
+from avcil.tables import from_table, parse_json, read_json
 from avcil.train.record.records import EpochRecord
 
 EVENTS, STATE = "events.jsonl", "state.json"
@@ -97,9 +99,9 @@ class Journal:
 def read_state(folder: Path) -> RunState | None:
     """Where the run at `folder` is, None when it does not say."""
     try:
-        table = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        return RunState(**{key: value for key, value in table.items() if key != "finished"})
-    except (OSError, ValueError, TypeError, AttributeError):
+        table = read_json(folder / STATE, RunError)
+        return from_table(RunState, {key: table[key] for key in table if key != "finished"}, RunError)
+    except (RunError, TypeError):
         return None
 
 
@@ -116,7 +118,7 @@ def _cut_back(path: Path, steps_done: int) -> None:
 
 def _is_event_before(line: bytes, step: int) -> bool:
     try:
-        event: Any = json.loads(line)
+        event: Any = parse_json(line)
         return bool(event["step"] < step)
     except (ValueError, KeyError, TypeError):
         return False

@@ -18,6 +18,9 @@ DEFINITIONS = {
     "may be negative",
     "average_forgetting": "mean of F_t over t >= 1",
     "backward_transfer": "mean over steps i before the last of a[last,i] - a[i,i]",
+    "memory_bytes": "bytes kept after the last step beside the network: the tokens of the exemplars, as the "
+    "cache holds them (of all training clips for a method that sees them all), and what the head keeps",
+    "seconds_per_step": "wall time of a step, loading and testing included, mean over the steps",
     "per_class": "share of a class's clips that are classified right after the last step, among all classes",
     "per_class_learned": "the same right after the step that the class came with, among the classes seen",
     "confusion": "after the last step, how many clips of a class (row) were taken for each class (column)",

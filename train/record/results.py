@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from avcil.errors import ConfigError
 from avcil.train.config import RunConfig
 from avcil.train.protocol import Protocol
 from avcil.train.record import metrics
-from avcil.train.record.records import OldClips, RunFacts
+from avcil.train.record.records import OldClips, RunFacts, StepRecord
 
 if TYPE_CHECKING:
     import pandas
@@ -29,8 +29,9 @@ class Results:
         method, method_title, modality, fidelity: what was trained.
         classes: class labels in learning order.
         step_sizes: classes per step.
-        seed, epochs, select, memory, old_clips: how it was trained; `select` says which epoch of a step was
-            kept, `old_clips` which training clips of earlier classes a step was given.
+        seed, epochs, select, memory, old_clips: how it was trained; `epochs` of a step is 0 where no step
+            trained a network, `select` says which one of a step was kept, `old_clips` which training clips of
+            earlier classes a step was given.
         split: whose clips were classified, "test" or "val".
         clips: their number, of all classes.
         accuracy: A_t after every step.
@@ -38,6 +39,8 @@ class Results:
         per_class: accuracy of every class after the last step.
         per_class_learned: accuracy of every class after the step it came with.
         confusion: after the last step, clips of each class (row) that were taken for each class (column).
+        memory_bytes: kept after the last step, tokens of exemplars and what the head keeps.
+        seconds_per_step: wall time, mean over the steps; another one when the same run is repeated.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Results:
     forgetting: list[float | None]
     average_forgetting: float | None
     backward_transfer: float | None
+    memory_bytes: int
+    seconds_per_step: float = field(compare=False)
 
     @property
     def summary(self) -> str:
@@ -102,9 +107,21 @@ class StepPredictions:
 
 
 def measure(
-    config: RunConfig, facts: RunFacts, by_step: Sequence[StepPredictions], split: Split = "test"
+    config: RunConfig,
+    facts: RunFacts,
+    records: Sequence[StepRecord],
+    by_step: Sequence[StepPredictions],
+    split: Split = "test",
 ) -> Results:
-    """The numbers of a finished run, from one of them per step; every class needs clips."""
+    """The numbers of a finished run.
+
+    Args:
+        config: how it was trained.
+        facts: what it was made from.
+        records: what training recorded of every step.
+        by_step: how clips were classified after every step; every class needs some.
+        split: whose clips these are.
+    """
     tasks = Protocol(facts.classes, facts.step_sizes, facts.memory).tasks
     accuracies = [metrics.accuracy(one.predicted, one.true) for one in by_step]
     matrix = [
@@ -122,7 +139,7 @@ def measure(
         classes=list(facts.classes),
         step_sizes=list(facts.step_sizes),
         seed=config.training.seed,
-        epochs=config.training.epochs,
+        epochs=max(len(record.epochs) for record in records),
         select=config.training.select,
         memory=facts.memory,
         old_clips=facts.old_clips,
@@ -138,6 +155,8 @@ def measure(
         forgetting=metrics.forgetting(matrix),
         average_forgetting=metrics.average_forgetting(matrix),
         backward_transfer=metrics.backward_transfer(matrix),
+        memory_bytes=records[-1].exemplar_bytes + records[-1].head_bytes,
+        seconds_per_step=sum(record.seconds for record in records) / len(records),
     )
 
 
@@ -146,13 +165,18 @@ def _of_classes(one: StepPredictions, columns: range) -> list[float]:
     return metrics.task_accuracy(one.predicted, one.true, single)
 
 
-def to_json(result: Results) -> str:
-    """The numbers with their definitions, as one JSON object with a line for every name."""
+def to_json(result: Results, *, timed: bool = True) -> str:
+    """The numbers with their definitions, as one JSON object with a line for every name.
+
+    Not `timed`, it has no seconds: the same run, repeated, has the same text.
+    """
     confused = metrics.most_confused(result.confusion, result.classes, MOST_CONFUSED)
     table: dict[str, Any] = {
         **asdict(result),
         "most_confused": [asdict(one) for one in confused],
-        "definitions": metrics.DEFINITIONS,
+        "definitions": dict(metrics.DEFINITIONS),
     }
+    if not timed:
+        del table["seconds_per_step"], table["definitions"]["seconds_per_step"]
     lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
     return "{\n" + ",\n".join(lines) + "\n}"

@@ -18,23 +18,26 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avcil.errors import CacheError, ConfigError, RunError
 from avcil.files import locked, remove_unfinished, write_folder, write_text
+from avcil.tables import from_table, read_json, shown
 from avcil.train.config import RunConfig, differing_keys, to_toml
 from avcil.train.protocol_file import load_config
 from avcil.train.record.journal import Journal
-from avcil.train.record.records import Environment, EpochRecord, PeakMemory, RunFacts, Stage, StepRecord
+from avcil.train.record.records import RunFacts, SavedStep, Stage, StepRecord
 from avcil.train.record.results import Results, StepPredictions, measure, to_json
 
 if TYPE_CHECKING:
     from avcil.cache import CacheInfo
 
 RESULTS = "results.json"
-FORMAT = 2  # of run.json, config.toml and record.json; 1, of versions up to 0.1, did not say so
+# Of run.json, config.toml and record.json. 1, of versions up to 0.1, did not say so; 2 did not say what of a
+# clip's tokens is used, nor how many bytes are kept.
+FORMAT = 3
 
 
 class Run:
@@ -68,20 +71,17 @@ class Run:
         path = Path(path)
         if not is_run(path):
             raise RunError(f"{path} is not a run folder (no run.json in it); give the --out of avcil train")
-        try:
-            table = json.loads((path / "run.json").read_text(encoding="utf-8"))
-            _require_format(path, table.pop("format", 1))
-            parsed = {key: tuple(table[key]) for key in ("caches", "classes", "step_sizes")}
-            facts = RunFacts(**table | parsed | {"environment": Environment(**table["environment"])})
-            if not facts.step_sizes or sum(facts.step_sizes) != len(facts.classes):
-                raise ValueError("run.json: step_sizes do not add up to the classes")
-            return cls(path, load_config(str(path / "config.toml")), facts)
-        except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
-            reason = " ".join(str(error).split())
-            raise RunError(
-                f"{path}: the run's files cannot be read ({reason}); put run.json and config.toml back, or "
-                "train again into another --out"
-            ) from error
+        remedy = "put run.json and config.toml back, or train again into another --out"
+        with _damage(f"{path}: the run's files cannot be read", remedy):
+            table = read_json(path / "run.json", RunError)
+            found = table.pop("format", 1) if isinstance(table, dict) else FORMAT
+            if found == FORMAT:
+                facts = from_table(RunFacts, table, RunError, where="run.json")
+                return cls(path, load_config(str(path / "config.toml")), facts)
+        raise RunError(
+            f"{path}: written by another version of avcil (run format {shown(found)}, this one has "
+            f"{FORMAT}); train again into another --out, or go on with it in the version that wrote it"
+        )
 
     @classmethod
     def create_or_resume(cls, path: Path, config: RunConfig, facts: RunFacts) -> Run:
@@ -118,12 +118,12 @@ class Run:
         Raises:
             RunError: `run.json` is damaged.
         """
-        from avcil.cache import CacheInfo  # and with it h5py
+        from avcil.cache import CacheInfo  # and with it numpy
 
         try:
             return CacheInfo.from_content(self.facts.tokens)
-        except (CacheError, TypeError) as error:
-            raise RunError(f'{self.path / "run.json"}: "tokens": {error}') from error
+        except CacheError as error:
+            raise RunError(f"{self.path / 'run.json'}: tokens: {error}") from error
 
     @contextmanager
     def writing(self) -> Iterator[Journal]:
@@ -177,8 +177,9 @@ class Run:
             RunError: the run is unfinished or a record is damaged.
         """
         self.require_finished()
-        records = map(self.record, range(self.steps_done))
-        return measure(self.config, self.facts, [StepPredictions(one.predicted, one.true) for one in records])
+        records = [self.record(step) for step in range(self.steps_done)]
+        by_step = [StepPredictions(one.predicted, one.true) for one in records]
+        return measure(self.config, self.facts, records, by_step)
 
     def write_results(self) -> None:
         """Write `results.json` of a finished run, unless it is there: for people and other programs alone.
@@ -186,7 +187,7 @@ class Run:
         Raises:
             RunError: as `results`.
         """
-        path, text = self.path / RESULTS, to_json(self.results)
+        path, text = self.path / RESULTS, to_json(self.results, timed=False)
         if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
             write_text(path, text)
 
@@ -209,52 +210,37 @@ class Run:
 
         write_folder(self.step_path(record.step), write)
 
-    def record(self, step: int) -> StepRecord:
+    def record(self, step: int) -> SavedStep:
         """What training recorded of step `step`.
 
         Raises:
             RunError: the step is not finished or its record is damaged.
         """
-        table = self.record_table(step)
-        try:
-            parsed = {
-                "epochs": [EpochRecord(**epoch) for epoch in table["epochs"]],
-                "peak_memory": PeakMemory(**table["peak_memory"]),
-            }
-            own = {entry.name: table[entry.name] for entry in fields(StepRecord)}
-            record = StepRecord(**own | parsed)
-            seen = set(range(sum(self.facts.step_sizes[: step + 1])))
-            whole = len(record.predicted) == len(record.true)
-            if not whole or not set(record.predicted) <= seen == set(record.true):
-                raise ValueError("its predictions are not of the clips of all classes seen")
+        with self.reading_step(step):
+            table = read_json(self.step_path(step) / "record.json", RunError)
+            record = from_table(SavedStep, table, RunError, where="record.json")
+            classes = self.facts.classes[: self.facts.seen(step)]
+            columns, labels = set(range(len(classes))), set(classes)
+            if not set(record.predicted) <= columns == set(record.true):
+                raise RunError("record.json: its predictions are not of the clips of all classes seen")
+            if record.step != step:
+                raise RunError(f"record.json: step = {record.step}; expected {step}")
+            if others := sorted((record.exemplars.keys() | record.kept.keys()) - labels):
+                raise RunError(
+                    f"record.json: exemplars of {shown(others[0])}, which is none of the classes seen"
+                )
             return record
-        except (KeyError, TypeError, ValueError) as error:
-            raise self.unreadable(step, error) from error
 
     def step_path(self, step: int) -> Path:
         """The folder of step `step`, finished or not."""
         return self.path / f"step-{step:02d}"
 
-    def record_table(self, step: int) -> dict[str, Any]:
-        """What `record.json` of step `step` holds: the record, and what describes the tensors beside it.
-
-        Raises:
-            RunError: the step is not finished or its record is damaged.
-        """
-        try:
-            table = json.loads((self.step_path(step) / "record.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise self.unreadable(step, error) from error
-        if not isinstance(table, dict):
-            raise self.unreadable(step, TypeError("record.json holds no object"))
-        return table
-
-    def unreadable(self, step: int, error: Exception) -> RunError:
-        """The error of a step whose files are damaged."""
-        reason = " ".join(str(error).split())
-        return RunError(
-            f"{self.step_path(step)} cannot be read ({reason}); delete it and all later steps and train again"
-        )
+    @contextmanager
+    def reading_step(self, step: int) -> Iterator[None]:
+        """Raise a `RunError` of a damaged file of step `step` as one that says what to do."""
+        remedy = "delete it and all later steps and train again"
+        with _damage(f"{self.step_path(step)} cannot be read", remedy):
+            yield
 
 
 def is_run(path: Path) -> bool:
@@ -262,12 +248,13 @@ def is_run(path: Path) -> bool:
     return (path / "run.json").is_file()
 
 
-def _require_format(path: Path, found: object) -> None:
-    if found != FORMAT:
-        raise RunError(
-            f"{path}: written by another version of avcil (run format {found}, this one has {FORMAT}); train "
-            "again into another --out, or go on with it in the version that wrote it"
-        )
+@contextmanager
+def _damage(what: str, remedy: str) -> Iterator[None]:
+    """Raise what is wrong inside a file as a `RunError` that says what that means and what to do."""
+    try:
+        yield
+    except (RunError, ConfigError) as error:
+        raise RunError(f"{what} ({' '.join(str(error).split())}); {remedy}") from error
 
 
 def _write_run_files(folder: Path, config: RunConfig, facts: RunFacts) -> None:

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from avcil.cache.reader import TokenCache
+from avcil.cache.schema import CacheInfo
+from avcil.cache.token_spec import Statistics
 from avcil.train.tokens.batches import ResidentTokens, StepTokens
 from avcil.train.tokens.budget import (
     Budget,
@@ -35,11 +38,17 @@ class TokenNeeds:
 
     Attributes:
         audio: whether it sees the audio vector.
-        visual: what it sees of the visual tokens; their means and audio vectors alone are always resident.
+        visual: what it sees of the visual tokens: all, nothing, or statistics over time and space, which are
+            always resident.
     """
 
     audio: bool = True
-    visual: Literal["whole", "mean", "none"] = "whole"
+    visual: Literal["whole", "none"] | Statistics = "whole"
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """The statistics of the visual tokens, in order; empty where all tokens are needed, or none."""
+        return () if self.visual in ("whole", "none") else tuple(self.visual.split("-"))
 
 
 @dataclass(frozen=True)
@@ -73,11 +82,11 @@ def load_tokens(
         CacheError: a clip has no tokens or its checksum does not match.
     """
     info, on_gpu = cache.info, device.type == "cuda"
-    mean_bytes = 8 * info.visual.shape[-1]
-    visual_bytes = {"whole": info.visual.row_bytes, "mean": mean_bytes, "none": 0}[needs.visual]
+    whole = needs.visual == "whole"
+    visual_bytes = info.visual.row_bytes if whole else 8 * len(needs.statistics) * info.visual.shape[-1]
     clip_bytes = info.audio.row_bytes + visual_bytes
     demands = [Demand(one.name, len(one.ids), clip_bytes, one.batch) for one in sets]
-    if needs.visual == "whole":
+    if whole:
         placements = place_sets(demands, budget, on_gpu=on_gpu)
         tokens = [
             _load(cache, one.ids, device, placement.location, needs.audio)
@@ -86,7 +95,9 @@ def load_tokens(
     else:
         placements = tuple(SetPlacement(demand, "device" if on_gpu else "ram") for demand in demands)
         tokens = [load_once(cache, one.ids, needs, device) for one in sets]
-    what = {"whole": info.visual.dtype, "mean": "float64 means", "none": info.audio.dtype}[needs.visual]
+    what = info.visual.dtype if whole else info.audio.dtype
+    if needs.statistics:
+        what = "float64 means" if needs.visual == "mean" else "float64 statistics"
     return tokens, TokenPlacement(placements, what, budget.device_bytes if on_gpu else budget.host_bytes)
 
 
@@ -98,9 +109,7 @@ def load_once(cache: TokenCache, ids: Sequence[str], needs: TokenNeeds, device: 
     """
     if needs.visual == "none":
         return ResidentTokens(torch.from_numpy(cache.read_audio(ids)).to(device), None)
-    if needs.visual == "mean":
-        return _load_means(cache, ids, device, audio=needs.audio)
-    return StreamedTokens(cache, ids, device, audio=needs.audio)
+    return as_needed(StreamedTokens(cache, ids, device, audio=needs.audio), needs, cache.info, device)
 
 
 def free_budget(device: torch.device, asked_gb: float | None = None) -> Budget:
@@ -137,23 +146,40 @@ def _load_on_gpu(source: StreamedTokens, device: torch.device) -> ResidentTokens
     return whole
 
 
-def _load_means(cache: TokenCache, ids: Sequence[str], device: torch.device, *, audio: bool) -> StepTokens:
-    """The visual tokens of `ids` averaged over time and space, as clips with T = S = 1.
+def as_needed(source: StepTokens, needs: TokenNeeds, info: CacheInfo, device: torch.device) -> StepTokens:
+    """The tokens of a cache like `info`, or what is needed of their statistics, as clips [n, 1, k, D].
 
-    They are all that a network needs that averages tokens: [n, 1, 1, D], in float64, so that every precision
-    gets its own. The tokens themselves are read once.
+    Statistics are all that a network needs that averages tokens, and all that statistics heads need; in
+    float64, so that every precision gets its own. The tokens are read once; a cache of statistics gives those
+    it holds.
     """
-    width, audio_width = cache.info.visual.shape[-1], cache.info.audio.shape[-1]
-    means = torch.empty(len(ids), 1, 1, width, dtype=torch.float64, device=device)
-    vectors = torch.empty(len(ids), audio_width, device=device)
-    source, done = StreamedTokens(cache, ids, device, audio=audio), 0
-    orders = torch.split(torch.arange(len(ids)), LOAD_CLIPS) if ids else ()
+    if not needs.statistics:
+        return source
+    width, audio_width = info.visual.shape[-1], info.audio.shape[-1]
+    held = () if info.visual_reduction is None else info.visual_reduction.names
+    found = torch.empty(len(source), 1, len(needs.statistics), width, dtype=torch.float64, device=device)
+    vectors = torch.empty(len(source), audio_width, device=device)
+    orders = torch.split(torch.arange(len(source)), LOAD_CLIPS) if len(source) else ()
+    done = 0
     for batch in source.batches(orders, torch.float32):
         assert batch.visual is not None
         for clip in range(len(batch.visual)):
             wide = batch.visual.widened(torch.float32, clip, clip + 1)
-            means[done + clip] = wide.mean(dim=(0, 1, 2), dtype=torch.float64)
+            known = dict(zip(held, wide[0, 0], strict=True)) if held else _statistics(wide, needs.statistics)
+            for row, name in zip(found[done + clip, 0], needs.statistics, strict=True):
+                row.copy_(known[name])
         if batch.audio is not None:
             vectors[done : done + len(batch.visual)] = batch.audio
         done += len(batch.visual)
-    return ResidentTokens(vectors if audio else None, means)
+    return ResidentTokens(vectors if needs.audio else None, found)
+
+
+def _statistics(tokens: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """Statistics [D] of one clip's visual tokens [1, T, S, D] by name; `std` is that of the population."""
+    mean = tokens.mean(dim=(0, 1, 2), dtype=torch.float64)
+    values = {"mean": mean}
+    if "std" in names:
+        values["std"] = (tokens - mean).square().mean(dim=(0, 1, 2)).sqrt()
+    if "max" in names:
+        values["max"] = tokens.amax(dim=(0, 1, 2))
+    return values

@@ -21,7 +21,6 @@ from avcil.train.record.run_folder import Run
 from avcil.train.record.weights import load_classifier
 from avcil.train.run import train_run
 from avcil.train.tokens.batches import StepTokens
-from avcil.train.tokens.loading import TokenNeeds
 
 CPU = torch.device("cpu")
 SPEC = SyntheticSpec(classes=6, train=8, val=2, test=4, time=2, space=3, width=8, separation=4.0)
@@ -57,7 +56,7 @@ class Ridge(Head):
         return Ridge(gram, targets, torch.linalg.solve(gram + ridge, targets))
 
     def scores(self, network: AudioVisualNetwork, tokens: StepTokens) -> Tensor:
-        assert self.weight is not None
+        assert self.weight is not None and isinstance(self.settings, RidgeSettings)
         return features(tokens) @ self.weight
 
 
@@ -79,7 +78,7 @@ RIDGE = Method(
     modalities=("audio-visual",),
     layer=None,
     head=Ridge,
-    needs=TokenNeeds(visual="mean"),
+    visual="mean",
 )
 
 

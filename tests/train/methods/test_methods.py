@@ -31,7 +31,8 @@ CONFIG = RunConfig(
     training=TrainingConfig(epochs=3, batch=8, exemplar_batch=6, learning_rate=3e-3, device="cpu"),
 )
 ONCE = replace(CONFIG.training, epochs=1)
-LOADED = {name: find_method(name) for name in METHODS}
+# The published methods; those on statistics are tested in `statistics/`.
+LOADED = {name: method for name in METHODS if (method := find_method(name)).by_settings is None}
 PAIRS = [(name, modality) for name, method in LOADED.items() for modality in method.modalities]
 
 
@@ -61,11 +62,11 @@ def files(run: Run) -> dict[str, bytes]:
 
 
 def test_all_methods_of_the_paper_are_here() -> None:
-    assert len(METHODS) == 9 and len(PAIRS) == 8 * 3 + 1
+    assert len(LOADED) == 9 and len(PAIRS) == 8 * 3 + 1
 
 
 def test_the_table_names_the_methods_as_they_call_themselves() -> None:
-    assert [method.name for method in LOADED.values()] == list(METHODS)
+    assert [find_method(name).name for name in METHODS] == list(METHODS)
     assert [method.title for method in LOADED.values()] == [
         *("fine-tuning", "LwF", "iCaRL-NME", "iCaRL-FC", "SS-IL", "AFC-NME", "AFC-LSC", "AV-CIL"),
         "upper bound",

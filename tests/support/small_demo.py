@@ -1,4 +1,4 @@
-"""The whole road on a few rendered videos: what commands that look at a finished run are tested on."""
+"""Extraction and training on a few rendered videos: a finished run for the tests of commands."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ SPEC = DemoSpec(train=3, val=1, test=2, min_s=0.5, max_s=0.7, fps=10)
 
 
 @dataclass(frozen=True)
-class Road:
+class SmallDemo:
     videos: Path
     cache: Path
     run: Path
@@ -22,8 +22,8 @@ class Road:
         return sorted((self.videos / "test").rglob("*.mp4"))
 
 
-def make_road(folder: Path) -> Road:
-    made = Road(folder / "videos", folder / "cache", folder / "run")
+def make_small_demo(folder: Path) -> SmallDemo:
+    made = SmallDemo(folder / "videos", folder / "cache", folder / "run")
     extracted = avcil(
         "extract", render_demo(folder, SPEC), "--out", made.cache, "--workers", 0, *DEMO_ENCODERS
     )

@@ -35,8 +35,8 @@ def relabel(path: Path, table: Path) -> int:
             if clip_id not in known and clip_id not in stored:
                 raise CacheError(f"{where}: clip {clip_id!r} is not in {path}")
             clips[clip_id] = _changed(clip_id, known.get(clip_id), row, where)
-        if lacking := [clip_id for clip_id in stored if clip_id not in clips]:
-            raise CacheError(f"{table} must list all clips, {lacking[0]!r} is missing, because {reason}")
+        if missing := [clip_id for clip_id in stored if clip_id not in clips]:
+            raise CacheError(f"{table} must list all clips, {missing[0]!r} is missing, because {reason}")
         folder.write_manifest(path, clips.values())
     return sum(clip != known.get(clip_id) for clip_id, clip in clips.items())
 

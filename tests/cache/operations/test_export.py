@@ -9,7 +9,7 @@ import pytest
 from support.small_disk import small_disk
 
 from avcil.cache import CacheClip, CacheInfo, CacheWriter, TokenCache, TokenSpec
-from avcil.cache.export import export
+from avcil.cache.operations.export import export
 from avcil.errors import CacheError
 
 

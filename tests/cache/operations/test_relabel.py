@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from avcil.cache import CacheClip, SyntheticSpec, TokenCache, write_synthetic_cache
-from avcil.cache.relabel import relabel
+from avcil.cache.operations.relabel import relabel
 from avcil.errors import CacheError
 
 SPEC = SyntheticSpec(classes=2, train=2, val=1, test=1, time=1, space=2, width=4)

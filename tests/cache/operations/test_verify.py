@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from avcil.cache import CacheWriter, SyntheticSpec, TokenCache, write_synthetic_cache
-from avcil.cache.verify import BadRow, mark_missing, verify
+from avcil.cache.operations.verify import BadRow, mark_missing, verify
 from avcil.errors import CacheError
 
 SPEC = SyntheticSpec(classes=3, train=20, val=1, test=0, time=2, space=4, width=8)
