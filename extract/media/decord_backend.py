@@ -36,7 +36,7 @@ def _read_picture(path: Path, media: Media, request: DecodeRequest) -> Picture |
         return None
     if media.packets.is_avi and len(times_s) > 2 and np.ptp(np.diff(times_s)) > 1 / MAX_RATE_HZ:
         return None  # it drops frames, and only what is decoded tells which
-    reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+    reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1)
     if len(reader) != len(times_s):
         return None
     wanted = wanted_frames(times_s, media, request)

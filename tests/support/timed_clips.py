@@ -25,8 +25,9 @@ class TimedClip:
     """How to write a clip.
 
     `picture_s`, `sound_s`: from when to when there is a picture and a sound; the number of a picture and the
-    pitch of the sound are those of their time. `level`: of the sound, of full scale. `hole_s`: from when to
-    when packets of sound are left out; `origin_s`: added to all times; `gop`: pictures to a key frame.
+    pitch of the sound are those of their time. `level`: of the sound, of full scale; `is_opposite`: every
+    second channel is the negative of the first. `hole_s`: from when to when packets of sound are left out;
+    `origin_s`: added to all times; `gop`: pictures to a key frame.
     """
 
     picture_s: tuple[float, float] = (0.0, 4.0)
@@ -39,6 +40,7 @@ class TimedClip:
     sound: str = "aac"
     layout: str = "stereo"
     level: float = 0.4
+    is_opposite: bool = False
     form: str | None = None
     options: dict[str, str] = field(default_factory=dict)
     sound_options: dict[str, str] = field(default_factory=dict)
@@ -67,6 +69,7 @@ def sound_packets(sound: AudioStream, clip: TimedClip) -> list[Packet[Stream]]:
     """Encode the sound of a clip."""
     begin = round(clip.sound_s[0] * RATE_HZ)
     samples = clip.level * staircase(*clip.sound_s, sound.layout.nb_channels)
+    samples[1::2] *= -1 if clip.is_opposite else 1
     size = sound.codec_context.frame_size or 1024
     resampler = av.AudioResampler(sound.format, sound.layout, RATE_HZ, frame_size=size)
     packets = []
