@@ -26,7 +26,6 @@ from avcil.extract.tokens import TokenEncoder
 from avcil.extract.workers import ClipResult, DecodePool, PoolOptions
 
 LEAST_BLOCK_ROWS = 256
-MISSING_AUDIO = "missing-audio"  # the flag of a clip that was encoded with silence
 QUEUED_BATCHES = 2  # tokens waiting for the disk; at full size 2.4 MB a clip
 
 
@@ -192,7 +191,7 @@ class BlockRunner:
     def _encode(
         self, batch: Mapping[str, PreparedClip], report: BlockReport
     ) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, str]]:
-        """Ids and tokens of the clips whose tokens are finite, and the flags of those that have one."""
+        """Ids and tokens of the clips whose tokens are finite, and the flags of those that have some."""
         asked_s = time.monotonic()
         loaded = self.encoder.load(list(batch.values()))
         started_s = time.monotonic()
@@ -205,7 +204,7 @@ class BlockRunner:
                 detail = "the encoders give infinite or undefined tokens; try another --precision"
                 report.failures[clip_id] = failure("not-finite", detail)
         ids = [clip_id for clip_id, is_finite in zip(batch, finite, strict=True) if is_finite]
-        flags = {clip_id: MISSING_AUDIO for clip_id in ids if batch[clip_id].missing_audio}
+        flags = {clip_id: " ".join(batch[clip_id].flags) for clip_id in ids if batch[clip_id].flags}
         return ids, tokens.visual[finite], tokens.audio[finite], flags
 
     def _write(

@@ -19,6 +19,7 @@ from avcil.extract.media.contract import DecodeRequest, failure
 from avcil.extract.mel import filter_bank, resample
 from avcil.tables import from_table
 
+SOUND_MARGIN_S = 0.05  # ten times as much as the filter reaches at any rate
 MAX_ASPECT = 8.0  # beyond it the far ends are cut before resizing: the centre crop never shows them
 
 
@@ -51,7 +52,18 @@ class Recipe:
 
     def request(self, start_s: float | None = None, end_s: float | None = None) -> DecodeRequest:
         """Say what to decode of a clip for this recipe (window in s)."""
-        return DecodeRequest(self.n_frames, self.frame_fps, start_s, end_s)
+        return DecodeRequest(self.n_frames, self.frame_fps, start_s, end_s, sound_s=self.sound_s)
+
+    @property
+    def sound_s(self) -> float:
+        """How much sound the audio encoder takes, and a little more for the resampling filter."""
+        wanted = self._mel_samples if self.wave_samples is None else self.wave_samples
+        return wanted / self.sample_rate_hz + SOUND_MARGIN_S
+
+    @property
+    def _mel_samples(self) -> int:
+        length_ms = self.mel_frames * self.frame_shift_ms + self.frame_length_ms
+        return math.ceil(self.sample_rate_hz * length_ms / 1000)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the recipe as plain JSON values; `wave_samples` only where it is given."""
@@ -152,8 +164,7 @@ def log_mel(audio: NDArray[np.float32], rate_hz: int, recipe: Recipe) -> NDArray
     """
     wave = _one_channel(audio, rate_hz, recipe)
     length_ms, shift_ms = recipe.frame_length_ms, recipe.frame_shift_ms
-    needed = math.ceil(recipe.sample_rate_hz * (recipe.mel_frames * shift_ms + length_ms) / 1000)
-    wave = wave[:, :needed] - wave.mean()  # no spectrogram of the hours that are cut
+    wave = wave[:, : recipe._mel_samples] - wave.mean()  # no spectrogram of what is cut
     mel = filter_bank(wave, recipe.sample_rate_hz, recipe.mel_bins, length_ms, shift_ms)[: recipe.mel_frames]
     if recipe.mel_mean is not None and recipe.mel_std is not None:
         mel = (mel - recipe.mel_mean) / (2 * recipe.mel_std)

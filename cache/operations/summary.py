@@ -65,7 +65,7 @@ def summarise(cache: TokenCache) -> CacheSummary:
         splits={split: coverage(*((label, split) for label in labels)) for split in SPLITS},
         classes={label: {split: coverage((label, split)) for split in SPLITS} for label in labels},
         failures=_commonest(kind for kind, _ in cache.failures.values()),
-        flags=_commonest(cache.flags.values()),
+        flags=_commonest(flag for flags in cache.flags.values() for flag in flags.split()),
     )
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from avcil.extract.media.fields import Field, SequenceParameters
 
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1")  # those that this module can read
 
@@ -24,7 +26,8 @@ class PacketFacts:
 
     `is_start`: decoding can begin here; `has_parameters`: it brings a sequence parameter set; `is_hidden`: it
     holds no frame to be shown; `is_reference`: other pictures may refer to it; `is_layered`: it is of an
-    upper temporal layer, and may itself refer to pictures that call themselves non-reference.
+    upper temporal layer, and may itself refer to pictures that call themselves non-reference; `half`: it
+    holds this one field of a picture and not the other.
     """
 
     is_start: bool = False
@@ -32,25 +35,33 @@ class PacketFacts:
     is_hidden: bool = False
     is_reference: bool = True
     is_layered: bool = False
+    half: Field | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class PacketReader:
-    """Reads the packets of one track.
+    """Reads the packets of one track, in file order.
 
     `length_bytes`: size of the length field before each NAL unit; 0: start codes lie between them.
     """
 
     codec: str
     length_bytes: int = 0
+    _parameters: SequenceParameters | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, codec: str, extradata: bytes | None) -> PacketReader:
         """Read how the track's packets are cut into NAL units from its header."""
         at = _LENGTH_SIZE_AT.get(codec)
         if at is not None and extradata and len(extradata) > at and extradata[0] == 1:
-            return cls(codec, (extradata[at] & 3) + 1)
-        return cls(codec)
+            reader = cls(codec, (extradata[at] & 3) + 1)
+            if codec == "h264" and len(extradata) > 8:  # 5.3.3.1: the first parameter set begins at byte 8
+                reader._parameters = SequenceParameters.read(memoryview(extradata)[8:])
+            return reader
+        reader = cls(codec)
+        if codec == "h264" and extradata:
+            reader._read_h264(memoryview(extradata), False)
+        return reader
 
     def read(self, data: memoryview, is_keyframe: bool) -> PacketFacts:
         """Read a packet that holds at least one byte; `is_keyframe`: its container says so."""
@@ -71,13 +82,19 @@ class PacketReader:
 
     def _read_h264(self, data: memoryview, is_keyframe: bool) -> PacketFacts:
         is_start = has_parameters = is_reference = False
+        halves: set[Field | None] = set()
         for nal in self._nal_units(data):
             kind = nal[0] & 31  # ITU-T H.264 table 7-1
             is_reference |= kind <= 5 and nal[0] & 0b0110_0000 != 0
-            has_parameters |= kind == 7
+            if kind == 7:
+                has_parameters = True
+                self._parameters = SequenceParameters.read(nal)
+            if kind in (1, 2, 5) and self._parameters is not None and self._parameters.has_fields:
+                halves.add(self._parameters.field_of(nal))
             if is_keyframe and not is_start:
                 is_start = kind == 5 or (kind == 6 and _recovers_at_once(nal))
-        return PacketFacts(is_start, has_parameters, is_reference=is_reference)
+        half = halves.pop() if len(halves) == 1 else None
+        return PacketFacts(is_start, has_parameters, is_reference=is_reference, half=half)
 
     def _read_hevc(self, data: memoryview, is_keyframe: bool) -> PacketFacts:
         is_start = has_parameters = is_reference = is_layered = False

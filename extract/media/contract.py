@@ -37,7 +37,8 @@ class DecodeRequest:
     """What is wanted of a file: `n_frames`, within start_s <= time < end_s where given, and the sound.
 
     `frame_fps`: how the frames are chosen, see `frame_rules.frame_indices`. `allow_missing`: {"audio"}
-    decodes a clip without sound as one with digital silence.
+    decodes a clip without sound as one with digital silence. `sound_s`: how much of the sound is wanted, from
+    the window's start on; None: all.
     """
 
     n_frames: int = 16
@@ -45,6 +46,7 @@ class DecodeRequest:
     start_s: float | None = None
     end_s: float | None = None
     allow_missing: frozenset[Track] = frozenset()
+    sound_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.n_frames < 2:
@@ -64,6 +66,17 @@ class DecodeRequest:
         """Whether only a part of the file is wanted."""
         return self.start_s is not None or self.end_s is not None
 
+    @property
+    def begin_s(self) -> float:
+        """Where the wanted part begins."""
+        return max(0.0, self.start_s or 0.0)
+
+    @property
+    def sound_end_s(self) -> float:
+        """Where the wanted sound ends, infinity for the file's end."""
+        end_s = math.inf if self.end_s is None else self.end_s
+        return end_s if self.sound_s is None else min(end_s, self.begin_s + self.sound_s)
+
     def covers(self, time_s: float) -> bool:
         """Say whether a moment lies within the window."""
         after_start = self.start_s is None or time_s >= self.start_s
@@ -76,7 +89,8 @@ class DecodedClip:
 
     frames: uint8 [N, H, W, 3] RGB, turned as the display matrix says, with square pixels; frame_times_s:
     float64 [N], counted from the file's start; audio: float32 [channels, samples], native channels and rate,
-    full scale 1. `missing_audio`: the file has none, and `audio` is silence as long as the picture.
+    full scale 1, from the window's start on: where the file has no sound then, but has later, it is silent.
+    `missing_audio`: the file has none, and `audio` is silence as long as the picture.
     """
 
     frames: NDArray[np.uint8]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-def frame_indices(times_s: Sequence[float], end_s: float, n: int, fps: float | None) -> list[int]:
+
+def frame_indices(
+    times_s: Sequence[float] | NDArray[np.float64], end_s: float, n: int, fps: float | None
+) -> list[int]:
     """Choose `n` frames: indices into `times_s`, ascending, repeated where there are fewer frames than `n`.
 
     Args:
@@ -19,8 +23,8 @@ def frame_indices(times_s: Sequence[float], end_s: float, n: int, fps: float | N
     """
     if fps is None:
         return spread(len(times_s), n)
-    resampled = resample(times_s, end_s, fps)
-    return [resampled[i] for i in spread_released(len(resampled), n)]
+    ticks = spread_released(count_ticks(times_s[0], end_s, fps), n)
+    return shown_at(times_s, ticks, fps)
 
 
 def spread(n_native: int, n: int) -> list[int]:
@@ -43,13 +47,20 @@ def spread_released(n_native: int, n: int) -> list[int]:
     return [0, *(min(i, n_native - 1) for i in inner), n_native - 1]
 
 
-def resample(times_s: Sequence[float], end_s: float, fps: float) -> list[int]:
-    """Give, for each tick of a constant rate, the native frame shown there (repeated or left out).
+def count_ticks(start_s: float, end_s: float, fps: float) -> int:
+    """Count the ticks of a constant rate between two moments, at least one.
 
-    As FFmpeg's `fps` filter with its default rounding: a native frame counts from its nearest tick on, the
-    clip's end is rounded likewise, and at least one tick exists.
+    As FFmpeg's `fps` filter with its default rounding: the clip's end is rounded to the nearest tick.
     """
-    start = times_s[0]
-    ticks = [math.floor((time - start) * fps + 0.5) for time in times_s]
-    n_ticks = max(1, math.floor((end_s - start) * fps + 0.5))
-    return [bisect.bisect_right(ticks, tick) - 1 for tick in range(n_ticks)]
+    return max(1, math.floor((end_s - start_s) * fps + 0.5))
+
+
+def shown_at(times_s: ArrayLike, ticks: Sequence[int], fps: float) -> list[int]:
+    """Give the native frames (indices into the ascending `times_s`) shown at ticks counted from the first.
+
+    As FFmpeg's `fps` filter: a native frame counts from its nearest tick on, and others are repeated or left
+    out.
+    """
+    times = np.asarray(times_s, np.float64)
+    begins = np.floor((times - times[0]) * fps + 0.5)
+    return [int(index) - 1 for index in np.searchsorted(begins, ticks, side="right")]

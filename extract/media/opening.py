@@ -1,11 +1,13 @@
 """Open media files: tracks, packets, and when a track counts as corrupt.
 
 A track is `corrupt` where more than `MAX_LOST` of it (and more than two packets) fails to decode, is flagged
-as damaged by the decoder, or ends before the length that its container declares.
+as damaged by the decoder, or is missing from the end that the track's own index or count promises. How long
+the whole file claims to be proves nothing.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,73 +18,80 @@ import av.logging
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from avcil.extract.media.contract import DecodeRequest, failure
-from avcil.extract.media.packets import Packets, begin_of, has_parts, read_packets, read_part
+from avcil.extract.media.packets import Packets, SoundPackets, begin_of, has_parts, read_part
+from avcil.extract.media.tracks import choose_tracks
 
 MAX_LOST = 0.05
+_MATROSKA_LENGTH = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
 class Media:
     """An open file: its picture track, its sound track (None: it has none, and may), and their packets.
 
-    `origin_s`: where its time begins; `length_s`: the whole length that it declares, 0 if none;
-    `has_parts`: a part of it can be read without the rest.
+    `origin_s`: where its time begins; `has_parts`: a part of it can be read without the rest; `is_plain`: it
+    has one picture track, sound, and no other tracks.
     """
 
+    path: Path
     video: VideoStream
     audio: AudioStream | None
     packets: Packets
     origin_s: float
-    length_s: float
-    is_avi: bool
     has_parts: bool
+    is_plain: bool
 
 
 @contextmanager
 def open_media(path: Path, request: DecodeRequest) -> Iterator[Media]:
-    """Open a file, choose its tracks and collect all their packets; raises `DecodeError`."""
-    with _open(path) as container:
-        video, audio = _tracks(container, request)
-        try:
-            packets = read_packets(container, path, video, audio)
-        except FFmpegError as error:
-            raise failure("corrupt", f"the file cannot be read ({reason(error)})") from error
-        yield _media(container, video, audio, packets)
+    """Open a file, choose its tracks and read over their packets; raises `DecodeError`."""
+    empty: frozenset[int] = frozenset()
+    while True:
+        with _open(path) as container:
+            video, audio = choose_tracks(container, request, empty)
+            media = _media(path, container, video, audio, request)
+            try:
+                media.packets.read()
+            except FFmpegError as error:
+                raise failure("corrupt", f"the file cannot be read ({reason(error)})") from error
+            found = empty | _empty(media)
+            if choose_tracks(container, request, found) == (video, audio):
+                yield media
+                return
+        empty = found
 
 
 @contextmanager
 def open_part(path: Path, request: DecodeRequest) -> Iterator[Media | None]:
     """Open a file with the packets that the request's window needs; None where it has to be read whole."""
     with _open(path) as container:
-        video, audio = _tracks(container, request)
+        video, audio = choose_tracks(container, request)
+        media = _media(path, container, video, audio, request)
         try:
-            packets = read_part(container, path, video, audio, request) if has_parts(container) else None
+            can_part = media.has_parts and read_part(media.packets, request)
         except FFmpegError:  # reading from the start, it may be nothing
-            packets = None
-        yield None if packets is None else _media(container, video, audio, packets)
+            can_part = False
+        yield media if can_part else None
 
 
 def require_whole(
     media: Media, request: DecodeRequest, picture_end_s: float, sound_end_s: float | None
 ) -> None:
-    """Raise `corrupt` where a track ends (s, from the file's start) before its container says.
+    """Raise `corrupt` where a track ends (s, from the file's start) before its index or count says.
 
     Of a window's file only the part up to the window's end has to be there; `sound_end_s=None`: no sound.
     """
-    picture_declared_s = _declared_end_s(media, media.video)
-    sound_declared_s = _declared_end_s(media, media.audio) if media.audio is not None else 0.0
-    tracks = [("picture", picture_end_s, picture_declared_s)]
-    if sound_end_s is not None:
-        tracks.append(("sound", sound_end_s, sound_declared_s))
-    if not (picture_declared_s or sound_declared_s):  # Matroska declares one length for the whole file
-        tracks = [("file", max(picture_end_s, sound_end_s or 0.0), media.length_s)]
-    for name, end_s, declared_s in tracks:
-        needed_s = declared_s if request.end_s is None else min(declared_s, request.end_s)
-        if end_s < (1 - MAX_LOST) * needed_s - 0.1:
+    picture_needed_s = float("inf") if request.end_s is None else request.end_s
+    tracks: list[tuple[str, float, VideoStream | AudioStream, float]] = []
+    tracks.append(("picture", picture_end_s, media.video, picture_needed_s))
+    if sound_end_s is not None and media.audio is not None and media.packets.sound.goes_on_s is None:
+        tracks.append(("sound", sound_end_s, media.audio, request.sound_end_s))
+    for name, end_s, stream, needed_s in tracks:
+        declared_s = _declared_end_s(media, stream)
+        if end_s < (1 - MAX_LOST) * min(declared_s, needed_s) - 0.1:
             raise failure(
                 "corrupt", f"the {name} ends after {end_s:.2f} s of {declared_s:.2f} s: is it cut off?"
             )
@@ -99,47 +108,66 @@ def reason(error: Exception) -> str:
 
 
 def _open(path: Path) -> InputContainer:
+    """Open a file, and none that it refers to; a name with a colon is a name, not a protocol."""
     av.logging.set_level(None)
     try:
-        return av.open(str(path), metadata_errors="ignore")
+        options = {"protocol_whitelist": "file"}
+        return av.open(f"file:{path}", metadata_errors="ignore", options=options)
     except (FFmpegError, ValueError) as error:
         raise failure("unreadable", f"not a media file that FFmpeg can open ({reason(error)})") from error
 
 
-def _tracks(container: InputContainer, request: DecodeRequest) -> tuple[VideoStream, AudioStream | None]:
-    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not moving:
-        cover = " (only a cover image)" if container.streams.video else ""
-        raise failure("no-video", f"no picture track{cover}")
-    if not container.streams.audio and not request.may_lack_audio:
-        raise failure("no-audio", "no sound track")
-    video, audio = moving[0], next(iter(container.streams.audio), None)
-    _use_one_thread(video, "picture")
-    if audio is not None:
-        _use_one_thread(audio, "sound")
-    return video, audio
-
-
-def _use_one_thread(stream: VideoStream | AudioStream, name: str) -> None:
-    if stream.codec_context is None:  # PyAV makes none where FFmpeg has no decoder
-        raise failure("unsupported", f"no decoder for the codec of the {name} track")
-    stream.codec_context.thread_count = 1  # one thread a clip: the cores decode different clips
-    stream.codec_context.thread_type = "NONE"
-
-
 def _media(
-    container: InputContainer, video: VideoStream, audio: AudioStream | None, packets: Packets
+    path: Path,
+    container: InputContainer,
+    video: VideoStream,
+    audio: AudioStream | None,
+    request: DecodeRequest,
 ) -> Media:
-    length_s = (container.duration or 0) / av.time_base
-    is_avi = container.format.name == "avi"
-    return Media(video, audio, packets, begin_of(container), length_s, is_avi, has_parts(container))
+    origin_s = begin_of(container, video)
+    kinds = [stream.type for stream in container.streams]
+    return Media(
+        path,
+        video,
+        audio,
+        Packets(container, video, audio, SoundPackets(request, origin_s), lambda: _open(path)),
+        origin_s,
+        has_parts=has_parts(container),
+        is_plain=kinds.count("video") == 1 and set(kinds) <= {"video", "audio"},
+    )
+
+
+def _empty(media: Media) -> set[int]:
+    """Give the indices of the chosen tracks that hold no packet."""
+    empty = set() if media.packets.entries else {media.video.index}
+    if media.audio is not None and not media.packets.sound.n_taken:
+        empty.add(media.audio.index)
+    return empty
 
 
 def _declared_end_s(media: Media, stream: VideoStream | AudioStream) -> float:
-    """Give where a track should end, or 0 where nothing says so."""
-    if media.is_avi and isinstance(stream, VideoStream) and stream.average_rate:
-        # FFmpeg shortens the length of a cut AVI to what is there; the header's count of frames stays.
+    """Give where a track should end at least, or 0 where it does not say so.
+
+    MP4 has an index of all packets, and FFmpeg's muxer of Matroska writes every track's length. AVI counts
+    frames in its header, which is believed where the file also has fewer bytes than it says.
+    """
+    names = media.packets.container.format.name.split(",")
+    if "mp4" in names and len(stream.index_entries) and stream.time_base is not None:
+        return float(stream.index_entries[-1].timestamp * stream.time_base) - media.origin_s
+    if "matroska" in names and (length := _MATROSKA_LENGTH.match(stream.metadata.get("DURATION", ""))):
+        hours, minutes, seconds = length.groups()
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds) - media.origin_s
+    if (
+        media.packets.is_avi
+        and isinstance(stream, VideoStream)
+        and stream.average_rate
+        and _is_cut(media.path)
+    ):
         return float(stream.frames / stream.average_rate)
-    if not stream.duration or stream.time_base is None:
-        return 0.0
-    return float((stream.duration + (stream.start_time or 0)) * stream.time_base) - media.origin_s
+    return 0.0
+
+
+def _is_cut(path: Path) -> bool:
+    """Say whether a RIFF file ends before its first chunk does."""
+    with path.open("rb") as file:
+        return path.stat().st_size < int.from_bytes(file.read(8)[4:], "little") + 8

@@ -124,6 +124,23 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         assert kind_of(tmp_path / name) == "unreadable"
 
 
+@pytest.mark.parametrize("name", ["http:x.mp4", "12:30.mp4", "concat:x.mp4", "-x.mp4"])
+def test_a_name_with_a_colon_is_no_protocol(
+    clip: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(clip.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    for backend in BACKENDS:
+        assert decode(Path(name), DecodeRequest(2), backend).frames.shape[0] == 2
+
+
+def test_a_file_that_names_others_opens_none(tmp_path: Path, clip: Path) -> None:
+    (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile http://127.0.0.1:9/{clip.name}\n")
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n")
+    for name in ("list.mp4", "list.m3u8"):
+        assert kind_of(tmp_path / name) in ("unreadable", "no-video")
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
 def test_a_cut_off_file_fails(tmp_path: Path, suffix: str, backend: Backend) -> None:

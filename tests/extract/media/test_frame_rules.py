@@ -5,7 +5,12 @@ import math
 import pytest
 
 from avcil.extract.media.contract import DecodeRequest
-from avcil.extract.media.frame_rules import frame_indices, resample, spread, spread_released
+from avcil.extract.media.frame_rules import count_ticks, frame_indices, shown_at, spread, spread_released
+
+
+def resample(times_s: list[float], end_s: float, fps: float) -> list[int]:
+    """The native frame of every tick."""
+    return shown_at(times_s, range(count_ticks(times_s[0], end_s, fps)), fps)
 
 
 def test_released_indices_are_the_published_ones() -> None:

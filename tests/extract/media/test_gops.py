@@ -4,33 +4,39 @@ import pytest
 
 from avcil.extract.media.bitstream import PacketFacts, PacketReader
 from avcil.extract.media.gops import PacketEntry as Packet
-from avcil.extract.media.gops import display_order, frames_expected, ranges_to_decode
+from avcil.extract.media.gops import PacketTable, display_order, frames_expected, ranges_to_decode
 
 START = {"is_start": True}
 # Two closed GOPs of four in file order I P B B, then an open one, with B pictures shown before its I.
-TRACK = [
+PACKETS = [
     Packet(0, **START),
     Packet(3),
     Packet(1, is_reference=False),
     Packet(2, is_reference=False),
 ]
-TRACK += [Packet(entry.pts + 4, 0, True, *entry[3:]) for entry in TRACK if entry.pts is not None]
-TRACK += [
+PACKETS += [Packet(entry.pts + 4, 0, True, *entry[3:]) for entry in PACKETS if entry.pts is not None]
+PACKETS += [
     Packet(10, **START),
     Packet(8, is_reference=False),
     Packet(9, is_reference=False),
     Packet(11),
 ]
+TRACK = PacketTable(PACKETS)
+
+
+def order(*packets: Packet) -> list[int] | None:
+    found = display_order(PacketTable(packets))
+    return None if found is None else found.tolist()
 
 
 def test_the_order_is_that_of_the_dates() -> None:
-    assert display_order(TRACK) == [0, 2, 3, 1, 4, 6, 7, 5, 9, 10, 8, 11]
-    assert display_order([Packet(1, is_shown=False), Packet(0)]) == [1]
+    assert order(*PACKETS) == [0, 2, 3, 1, 4, 6, 7, 5, 9, 10, 8, 11]
+    assert order(Packet(1, is_shown=False), Packet(0)) == [1]
 
 
 def test_dates_that_tell_nothing_apart_give_no_order() -> None:
-    assert display_order([Packet(0), Packet(None)]) is None
-    assert display_order([Packet(0), Packet(0)]) is None
+    assert order(Packet(0), Packet(None)) is None
+    assert order(Packet(0), Packet(0)) is None
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def test_broken_sound_is_not_missing_sound(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "x.mp4")
     content = bytearray(path.read_bytes())
     with open_media(path, DecodeRequest()) as media:
-        for packet in media.packets.sound:
+        for packet in media.packets.sound.held:
             assert packet.pos is not None
             content[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
     path.write_bytes(content)
