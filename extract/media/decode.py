@@ -21,7 +21,6 @@ def decode(path: Path, request: DecodeRequest, backend: Backend = "auto") -> Dec
 
     Raises `DecodeError` with one of `FAILURE_KINDS`, and nothing else that a file could cause.
     """
-    path = path.absolute()  # FFmpeg takes a relative name with a colon for a protocol
     try:
         _require_file(path)
         if backend == "decord":
